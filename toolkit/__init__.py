@@ -1,0 +1,122 @@
+"""Summarize podcast transcripts with local and hosted models, and measure how fast, cheap and good it is.
+
+>>> import toolkit as tk
+>>> episodes = tk.load_episodes("data/episodes")
+>>> run = tk.run(episodes, tk.Config(summary_batch_size=4, summary_chunk_parallelism=4))
+>>> run.episodes[["episode_id", "status", "total_s"]]
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolkit.clock import ManualClock, SystemClock
+    from toolkit.config import Config
+    from toolkit.engines.weights import list_models
+    from toolkit.errors import (
+        AuthenticationFailed,
+        ConfigError,
+        ContextTooLong,
+        MissingDependency,
+        ModelUnavailable,
+        Oversize,
+        ProviderError,
+        QuotaExhausted,
+        RateLimited,
+        RequestRejected,
+        RunInterrupted,
+        ToolkitError,
+        TranscriptError,
+        TransientError,
+    )
+    from toolkit.providers.base import SummarizationProvider
+    from toolkit.providers.registry import get_provider
+    from toolkit.providers.scripted import ScriptedSummarizationProvider
+    from toolkit.providers.transformers import TransformersSummarizationProvider
+    from toolkit.records import Episode, Reply, Request, Summary, Turn, Usage
+    from toolkit.runs import Run
+    from toolkit.transcripts import load_episodes
+    from toolkit.workflow import run
+
+__version__ = "0.1.0"
+
+# Names load with the module that holds them, at their first use: importing the toolkit stays quick.
+_HOMES = {
+    "toolkit.clock": ("ManualClock", "SystemClock"),
+    "toolkit.config": ("Config",),
+    "toolkit.engines.weights": ("list_models",),
+    "toolkit.errors": (
+        "AuthenticationFailed",
+        "ConfigError",
+        "ContextTooLong",
+        "MissingDependency",
+        "ModelUnavailable",
+        "Oversize",
+        "ProviderError",
+        "QuotaExhausted",
+        "RateLimited",
+        "RequestRejected",
+        "RunInterrupted",
+        "ToolkitError",
+        "TranscriptError",
+        "TransientError",
+    ),
+    "toolkit.providers.base": ("SummarizationProvider",),
+    "toolkit.providers.registry": ("get_provider",),
+    "toolkit.providers.scripted": ("ScriptedSummarizationProvider",),
+    "toolkit.providers.transformers": ("TransformersSummarizationProvider",),
+    "toolkit.records": ("Episode", "Reply", "Request", "Summary", "Turn", "Usage"),
+    "toolkit.runs": ("Run",),
+    "toolkit.transcripts": ("load_episodes",),
+    "toolkit.workflow": ("run",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AuthenticationFailed",
+    "Config",
+    "ConfigError",
+    "ContextTooLong",
+    "Episode",
+    "ManualClock",
+    "MissingDependency",
+    "ModelUnavailable",
+    "Oversize",
+    "ProviderError",
+    "QuotaExhausted",
+    "RateLimited",
+    "Reply",
+    "Request",
+    "RequestRejected",
+    "Run",
+    "RunInterrupted",
+    "ScriptedSummarizationProvider",
+    "SummarizationProvider",
+    "Summary",
+    "SystemClock",
+    "ToolkitError",
+    "TranscriptError",
+    "TransformersSummarizationProvider",
+    "TransientError",
+    "Turn",
+    "Usage",
+    "get_provider",
+    "list_models",
+    "load_episodes",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'toolkit' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

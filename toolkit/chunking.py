@@ -1,0 +1,151 @@
+"""Cutting a transcript into chunks that fit a model: at turns, else sentences, else words.
+
+Lines of the text are the turns. Every word of the text is in some chunk, in its order; with an overlap
+the end of a chunk stands again at the start of the next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+CountTokens = Callable[[str], int]
+
+# A sentence ends after . ? ! or their full-width forms, with closing quotes or brackets, before a space.
+_SENTENCE_END = re.compile(r"(?<=[.?!…。！？])[\"'”’)\]]*\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of the text that is not cut further, with what stands between it and the one before."""
+
+    text: str
+    separator: str
+    tokens: int
+
+
+def chunk_text(
+    text: str, count_tokens: CountTokens, *, chunk_tokens: int, overlap_tokens: int = 0
+) -> list[str]:
+    """Cut ``text`` into chunks.
+
+    Parameters
+    ----------
+    text : str
+        A line for each turn.
+    count_tokens : callable
+        Tokens of a string, as the model counts them.
+    chunk_tokens : int
+        Bound on the tokens of a chunk, by ``count_tokens`` on the finished chunk.
+    overlap_tokens : int
+        About how many tokens of a chunk's end are repeated at the start of the next; whole pieces only,
+        never more than this.
+
+    Returns
+    -------
+    list of str
+        Empty for a text without words. No chunk is longer than ``chunk_tokens``, unless a single
+        character is.
+    """
+    if chunk_tokens < 1:
+        raise ValueError(f"chunk_tokens={chunk_tokens} must be at least 1")
+    if not 0 <= overlap_tokens < chunk_tokens:
+        raise ValueError(
+            f"overlap_tokens={overlap_tokens} must be from 0 to below chunk_tokens={chunk_tokens}"
+        )
+    pieces = list(_pieces(text, count_tokens, chunk_tokens))
+    chunks: list[str] = []
+    start = 0
+    while start < len(pieces):
+        end = _fill(pieces, start, count_tokens, chunk_tokens)
+        chunks.append(_join(pieces[start:end]))
+        if end == len(pieces):
+            break
+        start = _back(pieces, start, end, count_tokens, chunk_tokens, overlap_tokens)
+    return chunks
+
+
+def _fill(pieces: list[_Piece], start: int, count_tokens: CountTokens, bound: int) -> int:
+    """Return the end of the longest run from ``start`` that fits; at least one piece."""
+    end, tokens = start + 1, pieces[start].tokens
+    while end < len(pieces) and tokens + pieces[end].tokens <= bound:
+        tokens += pieces[end].tokens
+        end += 1
+    # The sum of the parts is close to the count of the whole but no bound on it: tokens may merge or
+    # split where the parts meet. The finished chunk decides.
+    while end > start + 1 and count_tokens(_join(pieces[start:end])) > bound:
+        end -= 1
+    return end
+
+
+def _back(
+    pieces: list[_Piece], start: int, end: int, count_tokens: CountTokens, bound: int, overlap: int
+) -> int:
+    """Return where the next chunk starts: before ``end`` by at most ``overlap`` tokens, after ``start``."""
+    begin, room = end, min(overlap, bound - pieces[end].tokens)
+    while begin - 1 > start and pieces[begin - 1].tokens <= room:
+        room -= pieces[begin - 1].tokens
+        begin -= 1
+    # The next chunk must reach beyond this one, or the cutting would never end.
+    while begin < end and count_tokens(_join(pieces[begin : end + 1])) > bound:
+        begin += 1
+    return begin
+
+
+def _join(pieces: list[_Piece]) -> str:
+    head, *rest = pieces
+    return head.text + "".join(piece.separator + piece.text for piece in rest)
+
+
+def _pieces(text: str, count_tokens: CountTokens, bound: int) -> Iterator[_Piece]:
+    """Yield turns that fit, else their sentences, else their words, else runs of characters."""
+    for line in text.splitlines():
+        turn = " ".join(line.split())
+        if turn:
+            yield from _split(turn, "\n", count_tokens, bound, _LEVELS)
+
+
+def _split(
+    text: str,
+    separator: str,
+    count_tokens: CountTokens,
+    bound: int,
+    levels: tuple[Callable[[str], list[str]], ...],
+) -> Iterator[_Piece]:
+    tokens = count_tokens(separator + text)
+    if tokens <= bound or (not levels and len(text) == 1):
+        yield _Piece(text, separator, tokens)
+        return
+    if not levels:
+        # One word longer than a chunk: halve it until its parts fit.
+        middle = len(text) // 2
+        yield from _split(text[:middle], separator, count_tokens, bound, ())
+        yield from _split(text[middle:], "", count_tokens, bound, ())
+        return
+    cut, *finer = levels
+    for part in cut(text):
+        yield from _split(part, separator, count_tokens, bound, tuple(finer))
+        separator = " "
+
+
+def _sentences(turn: str) -> list[str]:
+    ends = [match.end() for match in _SENTENCE_END.finditer(turn)]
+    edges = zip([0, *ends], [*ends, len(turn)], strict=True)
+    return [turn[left:right].rstrip() for left, right in edges if turn[left:right].strip()]
+
+
+_LEVELS: tuple[Callable[[str], list[str]], ...] = (_sentences, str.split)
+
+
+def whole_sentences(text: str) -> str:
+    """Return ``text`` without an unfinished last sentence; a text without any sentence end is kept."""
+    stripped = text.strip()
+    if not stripped or re.search(r"[.?!…。！？][\"'”’)\]]*$", stripped):
+        return stripped
+    ends = [match.start() for match in _SENTENCE_END.finditer(stripped)]
+    if not ends:
+        return stripped
+    *_, last = ends
+    closing = re.match(r"[\"'”’)\]]*", stripped[last:])
+    return stripped[: last + (closing.end() if closing else 0)]

@@ -1,0 +1,179 @@
+"""From records to DataFrames: every column is declared once, with type, unit and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from toolkit.records import CallRecord, EpisodeRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXT, FLAG, COUNT, REAL, TIME = "str", "bool", "Int64", "float64", "datetime64[us, UTC]"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a frame; ``unit`` is empty for names and flags."""
+
+    name: str
+    dtype: str
+    unit: str
+    meaning: str
+
+
+EPISODES = (
+    Column("run_id", TEXT, "", "the run"),
+    Column("episode_id", TEXT, "", "the episode; unique within the run"),
+    Column("title", TEXT, "", "its title"),
+    Column("provider", TEXT, "", "who summarized"),
+    Column("model", TEXT, "", "with which model"),
+    Column("status", TEXT, "", "ok, partial, failed or cancelled"),
+    Column("error", TEXT, "", "what is missing and from which chunk; null if nothing is"),
+    Column("words", COUNT, "words", "words spoken in the transcript"),
+    Column("chunks", COUNT, "chunks", "parts that the text was cut into; null if it was not reached"),
+    Column("calls", COUNT, "calls", "requests made, whatever their end"),
+    Column("calls_reused", COUNT, "calls", "those answered from what was stored"),
+    Column("input_tokens", COUNT, "tokens", "sum over its calls"),
+    Column("output_tokens", COUNT, "tokens", "sum over its calls"),
+    Column("total_s", REAL, "s", "wall-clock time from its start to its end"),
+    Column("service_s", REAL, "s", "model at work, summed over its calls"),
+    Column("wait_s", REAL, "s", "waiting for whatever cause, summed over its calls"),
+    Column("cost_usd", REAL, "USD", "sum over its calls; null if a price is not known"),
+    Column("summary", TEXT, "", "the summary; null if there is none"),
+)
+
+CALLS = (
+    Column("run_id", TEXT, "", "the run"),
+    Column("episode_id", TEXT, "", "the episode"),
+    Column("call_id", TEXT, "", "the call; unique within the run"),
+    Column("stage", TEXT, "", "direct, map or reduce"),
+    Column("chunk_index", COUNT, "", "place of the chunk from 0; null outside map"),
+    Column("provider", TEXT, "", "who was asked"),
+    Column("model", TEXT, "", "which model"),
+    Column("status", TEXT, "", "ok, failed or cancelled"),
+    Column("stop_reason", TEXT, "", "why the model stopped writing; null without a reply"),
+    Column("attempts", COUNT, "attempts", "tries made"),
+    Column("reused", FLAG, "", "answered from what was stored"),
+    Column("input_tokens", COUNT, "tokens", "as token_counter counted them"),
+    Column("output_tokens", COUNT, "tokens", "as token_counter counted them"),
+    Column("cached_tokens", COUNT, "tokens", "input tokens that the server had cached"),
+    Column("token_counter", TEXT, "", "who counted"),
+    Column("started_at", TIME, "", "when the call was made"),
+    Column("queue_s", REAL, "s", "waiting for a local model to take it"),
+    Column("wait_requests_s", REAL, "s", "waiting for the limit on requests; null without a limiter"),
+    Column("wait_tokens_s", REAL, "s", "waiting for the limit on tokens; null without a limiter"),
+    Column("wait_slots_s", REAL, "s", "waiting for a free slot; null without a limiter"),
+    Column("wait_cooldown_s", REAL, "s", "waiting after a server's refusal; null without a limiter"),
+    Column("retry_wait_s", REAL, "s", "waiting before another attempt"),
+    Column("failed_attempts_s", REAL, "s", "attempts that failed"),
+    Column("service_s", REAL, "s", "model at work"),
+    Column("overhead_s", REAL, "s", "the toolkit's own time"),
+    Column("total_s", REAL, "s", "from the call to its end; the sum of the phases"),
+    Column("batch_size", COUNT, "requests", "worked on together; null for hosted models"),
+    Column("cost_usd", REAL, "USD", "null if the price is not known"),
+    Column("worker", TEXT, "", "the thread that made it"),
+    Column("error", TEXT, "", "the error's message; null if there was none"),
+)
+
+ATTEMPTS = (
+    Column("run_id", TEXT, "", "the run"),
+    Column("call_id", TEXT, "", "the call"),
+    Column("attempt", COUNT, "", "number of the try, from 1"),
+    Column("status_code", COUNT, "", "HTTP status, where there is one"),
+    Column("error_kind", TEXT, "", "class of the error; null if it went well"),
+    Column("limit_hit", TEXT, "", "the limit that the server named; null if none"),
+    Column("retry_after_s", REAL, "s", "what the server asked to wait"),
+    Column("service_s", REAL, "s", "length of the try"),
+)
+
+WAITS = ("queue_s", "retry_wait_s")
+"""Phases of a call in which it waits."""
+
+
+def episodes_frame(run_id: str, records: Sequence[EpisodeRecord], provider: str, model: str) -> pd.DataFrame:
+    """Make the frame ``episodes``, a row for each record, in their order."""
+
+    def row(record: EpisodeRecord) -> dict[str, Any]:
+        summary = record.summary
+        costs = [call.cost_usd for call in summary.calls]
+        return {
+            "run_id": run_id,
+            "episode_id": record.episode_id,
+            "title": record.title,
+            "provider": provider,
+            "model": model,
+            "status": summary.status.value,
+            "error": summary.error,
+            "words": record.words,
+            "chunks": summary.chunks or None,
+            "calls": len(summary.calls),
+            "calls_reused": 0,
+            "input_tokens": sum(call.input_tokens or 0 for call in summary.calls),
+            "output_tokens": sum(call.output_tokens or 0 for call in summary.calls),
+            "total_s": record.total_s,
+            "service_s": sum(call.service_s for call in summary.calls),
+            "wait_s": sum(getattr(call, wait) for call in summary.calls for wait in WAITS),
+            "cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None),
+            "summary": summary.text or None,
+        }
+
+    return _frame(EPISODES, records, row)
+
+
+def calls_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFrame:
+    """Make the frame ``calls``, a row for each call, in the order in which they began."""
+
+    def row(call: CallRecord) -> dict[str, Any]:
+        values = {column.name: getattr(call, column.name, None) for column in CALLS}
+        return values | {
+            "run_id": run_id,
+            "stage": call.stage.value,
+            "status": call.status.value,
+            "stop_reason": call.stop_reason.value if call.stop_reason else None,
+            "attempts": len(call.attempts),
+            "reused": False,
+        }
+
+    calls = sorted(
+        (call for record in records for call in record.summary.calls), key=lambda call: call.started_at
+    )
+    frame = _frame(CALLS, calls, row, raw={"started_at"})
+    import pandas as pd
+
+    started = pd.to_datetime(frame["started_at"].astype("float64"), unit="s", utc=True)
+    frame["started_at"] = started.dt.as_unit("us")
+    return frame
+
+
+def attempts_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFrame:
+    """Make the frame ``attempts``, a row for each try of each call."""
+
+    def row(attempt: Any) -> dict[str, Any]:
+        values = {column.name: getattr(attempt, column.name, None) for column in ATTEMPTS}
+        return values | {"run_id": run_id}
+
+    attempts = [attempt for record in records for call in record.summary.calls for attempt in call.attempts]
+    return _frame(ATTEMPTS, attempts, row)
+
+
+def _frame(
+    columns: Sequence[Column],
+    records: Iterable[Any],
+    row: Callable[[Any], dict[str, Any]],
+    raw: Iterable[str] = (),
+) -> pd.DataFrame:
+    """Make a frame of exactly the declared columns and types, also of no records at all."""
+    import pandas as pd
+
+    rows = [row(record) for record in records]
+    data = {
+        column.name: pd.Series(
+            [values[column.name] for values in rows],
+            dtype="object" if column.name in raw else column.dtype,
+        )
+        for column in columns
+    }
+    return pd.DataFrame(data)

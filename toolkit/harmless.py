@@ -1,0 +1,50 @@
+"""Making text from transcripts and models harmless where it is shown: terminals, spreadsheets, Markdown."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_ESCAPE_SEQUENCE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # OSC and its kin: titles, links, clipboard
+    r"|\x1b[@-Z\\-_]?",
+    re.DOTALL,
+)
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
+_LINE_START = re.compile(r"^(\s*)([-+=]|\d+[.)])", re.MULTILINE)
+
+
+def for_terminal(text: str) -> str:
+    """Return text without escape sequences and control characters; line breaks and tabs stay.
+
+    Characters that turn the direction of writing go too: they make text read as what it is not.
+    """
+    plain = _ESCAPE_SEQUENCE.sub("", text)
+    return "".join(
+        character
+        for character in plain
+        if character in "\n\t"
+        or (unicodedata.category(character) != "Cc" and character not in _DIRECTION_MARKS)
+    )
+
+
+_DIRECTION_MARKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+
+
+def for_spreadsheet(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula: an apostrophe stands before a formula's start."""
+    plain = for_terminal(text)
+    return "'" + plain if plain.lstrip(" \n").startswith(_FORMULA_START) else plain
+
+
+def for_markdown(text: str) -> str:
+    """Return text that Markdown shows as it stands: no markup, no HTML, no headings, lists or links."""
+    escaped = _MARKDOWN.sub(r"\\\1", for_terminal(text))
+    return _LINE_START.sub(_escape_line_start, escaped)
+
+
+def _escape_line_start(match: re.Match[str]) -> str:
+    space, mark = match.groups()
+    return f"{space}{mark[:-1]}\\{mark[-1]}"

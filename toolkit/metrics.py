@@ -1,0 +1,71 @@
+"""From frames to figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def throughput(calls: pd.DataFrame, freq: str = "1s") -> pd.DataFrame:
+    """Spread calls over time.
+
+    Parameters
+    ----------
+    calls : DataFrame
+        Frame ``calls`` of a run. Calls without a reply and reused ones do not enter.
+    freq : str
+        Length of an interval, as pandas writes it (``"500ms"``, ``"1s"``, ``"1min"``).
+
+    Returns
+    -------
+    DataFrame
+        A row for each interval from the first call to the end of the last, indexed by ``t_s`` (seconds from
+        the first call to the interval's start), also for intervals in which nothing happened. Columns:
+        ``calls`` (finished in the interval), ``input_tokens`` and ``output_tokens`` (a call's tokens are
+        spread evenly over its service time, so that the columns' sums are the run's),
+        ``output_tokens_per_s``, and ``in_service`` (mean number of calls that the model worked on).
+    """
+    import numpy as np
+    import pandas as pd
+
+    columns = ["calls", "input_tokens", "output_tokens", "output_tokens_per_s", "in_service"]
+    width = pd.Timedelta(freq).total_seconds()
+    if width <= 0:
+        raise ValueError(f"freq={freq!r} must be a length of time above zero")
+    done = calls[(calls["status"] == "ok") & ~calls["reused"]]
+    if done.empty:
+        return pd.DataFrame(columns=columns, index=pd.Index([], name="t_s"), dtype="float64")
+
+    began = (done["started_at"] - done["started_at"].min()).dt.total_seconds().to_numpy()
+    ended = began + done["total_s"].to_numpy()
+    left = ended - done["overhead_s"].to_numpy() - done["service_s"].to_numpy()
+    right = left + done["service_s"].to_numpy()
+    intervals = max(int(np.ceil(ended.max() / width)), 1)
+    share = np.zeros((intervals, len(done)))
+    busy = np.zeros(intervals)
+    for call, (start, stop) in enumerate(zip(left, right, strict=True)):
+        first = min(max(int(start // width), 0), intervals - 1)
+        last = min(max(int(stop // width), first), intervals - 1)
+        edges = np.arange(first, last + 2) * width
+        overlap = np.clip(np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start), 0, None)
+        busy[first : last + 1] += overlap
+        # A call that took no time at all has its tokens in the interval of its end.
+        share[first : last + 1, call] = (
+            overlap / overlap.sum() if overlap.sum() > 0 else np.eye(1, last - first + 1, last - first)[0]
+        )
+    finished = np.bincount(np.minimum((ended // width).astype(int), intervals - 1), minlength=intervals)
+    tokens = {
+        name: share @ done[name].fillna(0).to_numpy(dtype="float64")
+        for name in ("input_tokens", "output_tokens")
+    }
+    return pd.DataFrame(
+        {
+            "calls": finished,
+            **tokens,
+            "output_tokens_per_s": tokens["output_tokens"] / width,
+            "in_service": busy / width,
+        },
+        index=pd.Index(np.arange(intervals) * width, name="t_s"),
+    )[columns]

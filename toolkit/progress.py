@@ -1,0 +1,126 @@
+"""The progress of a run, in a terminal or a notebook: episodes, chunks, tokens per second, time left."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from toolkit.clock import Clock
+from toolkit.records import CallRecord, EpisodeRecord
+
+
+class Progress:
+    """Counts what happens and shows it as one bar, whose length is episodes and parts of them.
+
+    Parameters
+    ----------
+    episodes : int or None
+        How many there will be; None for a generator, whose end nobody knows.
+    shown : bool or None
+        Whether to draw; None: in a notebook, or if standard error is a terminal.
+    clock : Clock
+    """
+
+    def __init__(self, episodes: int | None, *, shown: bool | None, clock: Clock) -> None:
+        self._total = episodes
+        self._clock = clock
+        self._began = clock.now()
+        self._lock = threading.Lock()
+        self._planned: dict[str, int] = {}
+        self._finished_calls: dict[str, int] = {}
+        self.episodes = 0
+        self.calls = 0
+        self.calls_planned = 0
+        self.output_tokens = 0
+        self._bar = _bar(episodes) if _is_shown(shown) else None
+
+    def planned(self, episode_id: str, calls: int) -> None:
+        """Take note that an episode needs so many more calls."""
+        with self._lock:
+            self._planned[episode_id] = self._planned.get(episode_id, 0) + calls
+            self.calls_planned += calls
+            self._draw()
+
+    def called(self, record: CallRecord) -> None:
+        """Count a call that ended."""
+        with self._lock:
+            done = self._finished_calls
+            done[record.episode_id] = done.get(record.episode_id, 0) + 1
+            self.calls += 1
+            self.output_tokens += record.output_tokens or 0
+            self._draw()
+
+    def finished(self, record: EpisodeRecord) -> None:
+        """Count an episode that ended."""
+        with self._lock:
+            self.episodes += 1
+            self._planned.pop(record.episode_id, None)
+            self._finished_calls.pop(record.episode_id, None)
+            self._draw()
+
+    @property
+    def done_share(self) -> float:
+        """Episodes done, with the done parts of those that run.
+
+        One more call than is planned is expected of each, because reducing follows mapping.
+        """
+        parts = (
+            self._finished_calls.get(episode_id, 0) / (planned + 1)
+            for episode_id, planned in self._planned.items()
+        )
+        return self.episodes + sum(parts)
+
+    def _draw(self) -> None:
+        if self._bar is None:
+            return
+        seconds = self._clock.now() - self._began
+        rate = self.output_tokens / seconds if seconds > 0 else 0.0
+        of = "" if self._total is None else f"/{self._total}"
+        self._bar.n = round(self.done_share, 3)
+        self._bar.set_postfix_str(
+            f"{self.episodes}{of} episodes, {self.calls}/{self.calls_planned} chunks, {rate:.0f} tokens/s",
+            refresh=False,
+        )
+        # update() draws at most every mininterval seconds.
+        self._bar.update(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()
+
+
+def _is_shown(shown: bool | None) -> bool:
+    if shown is not None:
+        return shown
+    return sys.stderr.isatty() or _in_notebook()
+
+
+def _in_notebook() -> bool:
+    """Say whether this process is a notebook's kernel, without importing IPython."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+def _bar(episodes: int | None) -> Any:
+    if _in_notebook():
+        from tqdm.notebook import tqdm as bar
+    else:
+        from tqdm import tqdm as bar  # type: ignore[assignment]
+    layout = (
+        "{percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]"
+        if episodes is not None
+        else "{postfix} [{elapsed}]"
+    )
+    return bar(total=episodes, bar_format=layout, dynamic_ncols=True, mininterval=0.2)

@@ -1,0 +1,175 @@
+"""What all providers share; a new one states ``name`` and ``generate`` and may override the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from toolkit.calls import Calls
+from toolkit.config import Config
+from toolkit.errors import ConfigError, ProviderError, RateLimited, RequestRejected, TransientError
+from toolkit.mapreduce import Prompt, SummarySettings, drive, map_reduce
+from toolkit.protocols import Retry, RetryDecision, SummarizeParams
+from toolkit.records import Reply, Request, Summary
+from toolkit.retry import RetryPolicy
+from toolkit.tokens import estimate_tokens
+
+SYSTEM = "You summarize podcast transcripts."
+DIRECT = (
+    "Here is the transcript of a podcast episode.\n\n{text}\n\n"
+    "Summarize the episode in one paragraph of at most 120 words. Name its subject, say who speaks, and give "
+    "the main points. Use only what the transcript says."
+)
+MAP = (
+    "Here is one part of the transcript of a podcast episode.\n\n{text}\n\n"
+    "Summarize this part in two to four sentences. Use only what it says."
+)
+REDUCE = (
+    "Here are summaries of the parts of one podcast episode, in their order.\n\n{text}\n\n"
+    "Combine them into one summary of the episode, one paragraph of at most 120 words. Name its subject and "
+    "give the main points. Use only what stands above."
+)
+
+
+class SummarizationProvider(ABC):
+    """A way to reach a model.
+
+    Parameters
+    ----------
+    config : Config
+        Settings of the run; ``config.model`` unset means the class's ``default_model``.
+
+    Notes
+    -----
+    Instances are used from many threads at once and know nothing of how episodes are scheduled.
+    """
+
+    name: ClassVar[str]
+    default_model: ClassVar[str | None] = None
+
+    default_prompts: ClassVar[tuple[Prompt, Prompt, Prompt]] = (
+        Prompt(DIRECT, 512),
+        Prompt(MAP, 256),
+        Prompt(REDUCE, 512),
+    )
+    """Of the stages direct, map and reduce."""
+    default_system: ClassVar[str] = SYSTEM
+    default_chunk_tokens: ClassVar[int | None] = None
+    cut_is_partial: ClassVar[bool] = True
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config if config is not None else Config(provider=self.name)
+        model = self.config.model or self.default_model
+        if model is None:
+            raise ConfigError(f"provider {self.name!r} has no default model; set model=")
+        self.model = model
+        self._policy = RetryPolicy(max_attempts=self.config.max_attempts, total_s=self.config.retry_total_s)
+
+    @abstractmethod
+    def generate(self, request: Request) -> Reply:
+        """Answer one request, once; called from many threads.
+
+        Raises
+        ------
+        Exception
+            What the vendor's library raises; ``classify`` says what it means.
+        """
+
+    def summarize(self, text: str, params: Mapping[str, Any] | SummarizeParams | None = None) -> Summary:
+        """Summarize a text.
+
+        Parameters
+        ----------
+        text : str
+            A line for each turn.
+        params : mapping, optional
+            See ``SummarizeParams``; ``{"chunk_parallelism": 4}`` has up to four requests in flight.
+
+        Returns
+        -------
+        Summary
+            A failed chunk makes it ``partial``, no summary at all ``failed``; neither raises.
+        """
+        told = SummarizeParams.of(params)
+        calls = Calls(self, told, self._policy)
+        steps = map_reduce(text, told.episode_id, self.settings(), self.count_tokens)
+        if told.chunk_parallelism == 1:
+            return drive(steps, calls.generate, None, told.on_plan)
+        with ThreadPoolExecutor(told.chunk_parallelism, thread_name_prefix="chunk") as pool:
+            return drive(steps, calls.generate, pool, told.on_plan)
+
+    def settings(self) -> SummarySettings:
+        """Return how a text is cut and asked about: the config's settings, else this provider's."""
+        config = self.config
+        chosen = (config.direct_prompt, config.map_prompt, config.reduce_prompt)
+        direct, map_, reduce = (
+            self._prompt(default, template)
+            for default, template in zip(self.default_prompts, chosen, strict=True)
+        )
+        return SummarySettings(
+            direct=direct,
+            map=map_,
+            reduce=reduce,
+            system=self.default_system if config.system_prompt is None else config.system_prompt,
+            context_tokens=self.context_tokens,
+            chunk_tokens=config.chunk_tokens or self.default_chunk_tokens,
+            overlap_tokens=config.chunk_overlap_tokens,
+            sampling=config.sampling(),
+            cut_is_partial=self.cut_is_partial,
+        )
+
+    def _prompt(self, default: Prompt, template: str | None) -> Prompt:
+        """Apply the config to a default; a template of the user's own comes without our prefill."""
+        cap = self.config.summary_max_tokens or default.max_output_tokens
+        if template is None:
+            return Prompt(default.template, cap, default.prefill, default.stop)
+        return Prompt(template, cap)
+
+    def count_tokens(self, text: str) -> int:
+        """Count the tokens of a text; by default estimated from its length."""
+        return estimate_tokens(text)
+
+    @property
+    def context_tokens(self) -> int:
+        """What prompt and reply may come to together, in tokens."""
+        return 128_000
+
+    def classify(self, error: Exception) -> RetryDecision:
+        """Say what an exception out of ``generate`` means.
+
+        The toolkit's own errors speak for themselves, broken connections and timeouts are tried again,
+        all else is not.
+        """
+        if isinstance(error, RateLimited):
+            return RetryDecision(error, Retry.RATE_LIMITED, error.retry_after_s)
+        if isinstance(error, TransientError):
+            return RetryDecision(error, Retry.TRANSIENT)
+        if isinstance(error, ProviderError):
+            return RetryDecision(error, Retry.NEVER)
+        if isinstance(error, (ConnectionError, TimeoutError)):
+            return RetryDecision(TransientError(f"{type(error).__name__}: {error}"), Retry.TRANSIENT)
+        return RetryDecision(RequestRejected(f"{type(error).__name__}: {error}"), Retry.NEVER)
+
+    def price(self, reply: Reply) -> float | None:
+        """Return what a reply costs in US dollars; None where no price is known."""
+        return None
+
+    def prepare(self) -> None:  # noqa: B027 (a default, not a duty)
+        """Get ready (load a model, say), so that what is missing is known before the first text."""
+
+    def close(self) -> None:  # noqa: B027 (a default, not a duty)
+        """Give back what the provider holds; it is not used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,69 @@
+"""From a provider's name to its class; a vendor's package loads only when its provider is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from toolkit.config import Config
+from toolkit.errors import ConfigError, MissingDependency, nearest_name
+from toolkit.providers.base import SummarizationProvider
+
+ENTRY_POINT_GROUP = "toolkit.providers"
+
+PROVIDERS = {
+    "scripted": "toolkit.providers.scripted:ScriptedSummarizationProvider",
+    "transformers": "toolkit.providers.transformers:TransformersSummarizationProvider",
+}
+"""Name and place of the built-in providers."""
+
+EXTRAS: dict[str, str] = {}
+"""Extra of the distribution that a provider needs, where it needs one."""
+
+
+def provider_names() -> tuple[str, ...]:
+    """Return the names of all providers: built in, and announced by other packages."""
+    return tuple(sorted({*PROVIDERS, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))}))
+
+
+def provider_class(name: str) -> type[SummarizationProvider]:
+    """Import the class of a provider.
+
+    Raises
+    ------
+    ConfigError
+        If there is no provider of that name, or what is announced under it is none.
+    MissingDependency
+        If a package that it needs is not installed.
+    """
+    place = PROVIDERS.get(name)
+    if place is None:
+        for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+            place = point.value
+            break
+        else:
+            raise ConfigError(f"provider {name!r} is unknown; {nearest_name(name, provider_names())}")
+    module, _, attribute = place.partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        raise MissingDependency(f"provider {name!r}", missing.partition(".")[0], EXTRAS.get(name)) from error
+    except AttributeError:
+        raise ConfigError(f"provider {name!r}: {module} has no {attribute!r}") from None
+    if not (isinstance(found, type) and issubclass(found, SummarizationProvider)):
+        raise ConfigError(f"provider {name!r}: {place} is no subclass of SummarizationProvider")
+    return found
+
+
+def get_provider(config: Config | None = None) -> SummarizationProvider:
+    """Make the provider that a config names.
+
+    Examples
+    --------
+    >>> provider = get_provider(Config(provider="scripted"))
+    >>> provider.summarize("Bees dance. They point to flowers.").text
+    'Bees dance.'
+    """
+    config = Config() if config is None else config
+    return provider_class(config.provider)(config)

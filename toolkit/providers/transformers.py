@@ -1,0 +1,174 @@
+"""Local models with transformers and PyTorch."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import ClassVar
+
+from toolkit.config import Config
+from toolkit.engines.loading import EngineSpec, LoadedModel, acquire_model, release_model
+from toolkit.engines.queue import Job
+from toolkit.errors import ConfigError, ContextTooLong
+from toolkit.mapreduce import Prompt, SummarySettings
+from toolkit.providers.base import SummarizationProvider
+from toolkit.records import Reply, Request, Usage
+
+# Small chat models copy or answer the transcript unless the reply is begun for them, and they say what they
+# have to say in their first paragraph: hence a prefill and the empty line as the end.
+_QUESTION = "What do the speakers say? Write a short summary in two sentences."
+CHAT_PROMPTS = (
+    Prompt(
+        'Here is the transcript of a podcast:\n\n"""\n{text}\n"""\n\n' + _QUESTION,
+        160,
+        prefill="In this episode, the speakers discuss",
+        stop=("\n\n",),
+    ),
+    Prompt(
+        'Here is a part of a podcast:\n\n"""\n{text}\n"""\n\n' + _QUESTION,
+        80,
+        prefill="The speakers discuss",
+        stop=("\n\n",),
+    ),
+    Prompt(
+        "Here are notes on the parts of one podcast episode, in order:\n\n{text}\n\n"
+        "What is the episode about? Write one short summary of the whole episode.",
+        160,
+        prefill="In this episode, the speakers discuss",
+        stop=("\n\n",),
+    ),
+)
+SUMMARIZER_PROMPTS = (Prompt("{text}", 160), Prompt("{text}", 96), Prompt("{text}", 160))
+"""Encoder-decoder models are trained to summarize what they are given, without being asked."""
+
+
+class TransformersSummarizationProvider(SummarizationProvider):
+    """Summarizes with a model in this process.
+
+    Causal models with a chat template and encoder-decoder models (BART, T5, Pegasus, LED), from a local
+    folder, the hub or its cache; the default is a small one that needs no hub. All instances of one
+    model share its weights, and their requests are merged into batches.
+
+    Parameters
+    ----------
+    config : Config, optional
+        ``model``, ``model_revision``, ``device``, ``dtype``, ``engine_batch_tokens`` and
+        ``trust_remote_code`` choose the model; it loads at the first use or at ``prepare()``.
+
+    Raises
+    ------
+    ModelUnavailable
+        At the first use, if no usable weights are found.
+    """
+
+    name: ClassVar[str] = "transformers"
+    default_model: ClassVar[str | None] = "smollm2-135m"
+    default_prompts: ClassVar[tuple[Prompt, Prompt, Prompt]] = CHAT_PROMPTS
+    default_chunk_tokens: ClassVar[int | None] = 640
+    # The cap is how a small model's reply usually ends; the unfinished sentence is dropped.
+    cut_is_partial: ClassVar[bool] = False
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__(config)
+        self._spec = EngineSpec(
+            model=self.model,
+            revision=self.config.model_revision,
+            device=self.config.device,
+            dtype=self.config.dtype,
+            batch_tokens=self.config.engine_batch_tokens,
+            trust_remote_code=self.config.trust_remote_code,
+        )
+        self._held: LoadedModel | None = None
+        self._held_lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Load the model now."""
+        self._loaded()
+
+    def _loaded(self) -> LoadedModel:
+        held = self._held
+        if held is None:
+            with self._held_lock:
+                held = self._held = self._held or acquire_model(self._spec)
+        return held
+
+    def close(self) -> None:
+        """Give the model back; it stays loaded for the next provider that wants it."""
+        with self._held_lock:
+            if self._held is not None:
+                self._held = None
+                release_model(self._spec)
+
+    @property
+    def context_tokens(self) -> int:
+        """The model's own bound on positions; an encoder-decoder's reply does not count against it."""
+        engine = self._loaded().engine
+        if engine.encoder_decoder:
+            caps = (
+                self.config.summary_max_tokens or prompt.max_output_tokens for prompt in SUMMARIZER_PROMPTS
+            )
+            return engine.context_tokens + max(caps)
+        return engine.context_tokens
+
+    def count_tokens(self, text: str) -> int:
+        """Count in the model's own tokens."""
+        return len(self._loaded().engine.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def settings(self) -> SummarySettings:
+        """Return the base's settings, with the instructions that the kind of model needs."""
+        settings = super().settings()
+        config = self.config
+        if self._loaded().engine.encoder_decoder:
+            task = "summarize: " if self._loaded().engine.model_type == "t5" else ""
+            chosen = (config.direct_prompt, config.map_prompt, config.reduce_prompt)
+            direct, map_, reduce = (
+                self._prompt(replace(default, template=task + default.template), template)
+                for default, template in zip(SUMMARIZER_PROMPTS, chosen, strict=True)
+            )
+            settings = replace(settings, direct=direct, map=map_, reduce=reduce, system="")
+        return replace(
+            settings,
+            overhead_tokens=self._template_tokens(),
+            sampling=config.sampling(repetition_penalty=1.1, no_repeat_ngram=4),
+        )
+
+    def _template_tokens(self) -> int:
+        """Count what the chat template adds; four more for tokens that merge differently at the seams."""
+        return len(self._input_ids("", "", "")) + 4
+
+    def _input_ids(self, system: str, prompt: str, prefill: str) -> list[int]:
+        engine = self._loaded().engine
+        tokenizer = engine.tokenizer
+        if engine.encoder_decoder:
+            return list(tokenizer(prompt)["input_ids"])
+        if not tokenizer.chat_template:
+            raise ConfigError(
+                f"model={self.model!r} has no chat template, so it cannot be told what to do; "
+                "take an instruction-tuned one"
+            )
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": prompt})
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return list(tokenizer(str(text) + prefill, add_special_tokens=False)["input_ids"])
+
+    def generate(self, request: Request) -> Reply:
+        """Answer one request, in a batch with those of other threads."""
+        held = self._loaded()
+        ids = self._input_ids(request.system, request.prompt, request.prefill)
+        reply_tokens = 0 if held.engine.encoder_decoder else request.max_output_tokens
+        if len(ids) + reply_tokens > held.engine.context_tokens:
+            raise ContextTooLong(
+                f"a prompt of {len(ids)} tokens and a reply of up to {request.max_output_tokens} do not fit "
+                f"the context of {held.engine.context_tokens} tokens; lower chunk_tokens"
+            )
+        cancelled = request.cancelled or threading.Event()
+        job = Job(ids, request.max_output_tokens, request.sampling, request.stop, cancelled)
+        served = held.queue.submit(job).result()
+        return Reply(
+            text=(request.prefill + served.generated.text).strip(),
+            usage=Usage(len(ids), served.generated.tokens, counter="tokenizer"),
+            stop_reason=served.generated.stop_reason,
+            service_started=served.started,
+            service_ended=served.ended,
+            batch_size=served.batch_size,
+        )

@@ -1,0 +1,289 @@
+"""The things that pass between the layers: plain, frozen, without behaviour of their own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one speaker says without a break.
+
+    Attributes
+    ----------
+    text : str
+        The words spoken; one line, without label, markup or time.
+    speaker : str or None
+        Who speaks, where the file says so.
+    start_s, end_s : float or None
+        Seconds from the start of the recording, where the file has them.
+    """
+
+    text: str
+    speaker: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One transcript.
+
+    Attributes
+    ----------
+    id : str
+        Unique within a run; the file's name without its suffix.
+    turns : tuple of Turn
+        The words in their order.
+    title : str
+        From the file where it has one, else made from the id.
+    reference : str or None
+        A summary written by a person, to compare with.
+    path : Path or None
+        Where it was read from.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    title: str = ""
+    reference: str | None = None
+    path: Path | None = None
+
+    @classmethod
+    def from_text(cls, id: str, text: str, *, title: str = "", reference: str | None = None) -> Episode:
+        """Make an episode of a text that is at hand; a line is a turn without a speaker."""
+        lines = (" ".join(line.split()) for line in text.splitlines())
+        return cls(
+            id=id,
+            turns=tuple(Turn(line) for line in lines if line),
+            title=title or id,
+            reference=reference,
+        )
+
+    @property
+    def text(self) -> str:
+        """The words spoken and nothing else, a line for each turn."""
+        return "\n".join(turn.text for turn in self.turns)
+
+    @property
+    def transcript(self) -> str:
+        """What a model is given: a line for each turn, ``Speaker: words`` where the speaker is known."""
+        return "\n".join(f"{turn.speaker}: {turn.text}" if turn.speaker else turn.text for turn in self.turns)
+
+    @property
+    def words(self) -> int:
+        """Number of words spoken (runs of non-space characters)."""
+        return sum(len(turn.text.split()) for turn in self.turns)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The speakers in the order in which they are first heard."""
+        return tuple(dict.fromkeys(turn.speaker for turn in self.turns if turn.speaker))
+
+
+class Stage(StrEnum):
+    """What a request does for its episode."""
+
+    DIRECT = "direct"
+    """Summarizes the whole text."""
+    MAP = "map"
+    """Summarizes one chunk."""
+    REDUCE = "reduce"
+    """Makes one summary of several."""
+
+
+class StopReason(StrEnum):
+    """Why a model stopped writing."""
+
+    STOP = "stop"
+    """It was done."""
+    LENGTH = "length"
+    """It reached the cap on output tokens."""
+    CONTENT_FILTER = "content_filter"
+    """The server held the reply back."""
+    REFUSAL = "refusal"
+    """The model declined."""
+    EMPTY = "empty"
+    """It wrote nothing."""
+
+
+class Status(StrEnum):
+    """How an episode or a call ended."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    """There is a summary, and something is missing from it; ``error`` says what."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen.
+
+    ``temperature`` 0 takes the likeliest token each time. ``repetition_penalty`` (1 = off) divides the
+    score of tokens that the reply already holds, and ``no_repeat_ngram`` (0 = off) forbids to write any
+    run of that many tokens twice; both look at the reply, not at the prompt.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    repetition_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a model once.
+
+    Attributes
+    ----------
+    call_id : str
+        Unique within the run.
+    episode_id : str
+        The episode that it is for.
+    stage : Stage
+    prompt : str
+        The user's message.
+    system : str
+        The system message; empty for none.
+    prefill : str
+        How the reply begins: local chat models are made to go on from here; it is part of the reply.
+    stop : tuple of str
+        The reply ends before the first of these.
+    max_output_tokens : int
+        Cap on the reply.
+    input_tokens : int or None
+        What the prompt is counted or estimated at, in tokens.
+    chunk_index : int or None
+        Place of the chunk in the episode from 0; None for ``direct`` and ``reduce``.
+    sampling : Sampling
+    cancelled : threading.Event or None
+        Once it is set the reply is not wanted any more; a local model then stops at the next token.
+    """
+
+    call_id: str
+    episode_id: str
+    stage: Stage
+    prompt: str
+    system: str = ""
+    prefill: str = ""
+    stop: tuple[str, ...] = ()
+    max_output_tokens: int = 256
+    input_tokens: int | None = None
+    chunk_index: int | None = None
+    sampling: Sampling = Sampling()
+    cancelled: threading.Event | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, as the one who counted (``counter``) says."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    counter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered.
+
+    ``service_started`` and ``service_ended`` are readings of the run's clock in seconds, for providers
+    that queue requests before the model works on them; without them the whole attempt counts as service.
+    ``batch_size`` is the number of requests that the model worked on together.
+    """
+
+    text: str
+    usage: Usage
+    stop_reason: StopReason = StopReason.STOP
+    service_started: float | None = None
+    service_ended: float | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try of a call; times in seconds."""
+
+    call_id: str
+    attempt: int
+    service_s: float
+    error_kind: str | None = None
+    status_code: int | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """A request's whole life.
+
+    The phases ``queue_s``, ``retry_wait_s``, ``failed_attempts_s``, ``service_s`` and ``overhead_s`` are
+    differences of one chain of clock readings; their sum is ``total_s``. ``started_at`` is epoch seconds.
+    """
+
+    episode_id: str
+    call_id: str
+    stage: Stage
+    chunk_index: int | None
+    provider: str
+    model: str
+    status: Status
+    stop_reason: StopReason | None
+    started_at: float
+    queue_s: float = 0.0
+    retry_wait_s: float = 0.0
+    failed_attempts_s: float = 0.0
+    service_s: float = 0.0
+    overhead_s: float = 0.0
+    total_s: float = 0.0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    token_counter: str | None = None
+    batch_size: int | None = None
+    cost_usd: float | None = None
+    worker: str = ""
+    error: str | None = None
+    attempts: tuple[AttemptRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The summary of one text and how it came about.
+
+    Attributes
+    ----------
+    text : str
+        Empty if ``status`` is ``failed`` or ``cancelled``.
+    status : Status
+    error : str or None
+        What is missing, and from which chunk.
+    chunks : int
+        Number of chunks that the text was cut into; 1 if it was not cut.
+    calls : tuple of CallRecord
+        In the order in which they ended.
+    """
+
+    text: str
+    status: Status = Status.OK
+    error: str | None = None
+    chunks: int = 1
+    calls: tuple[CallRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRecord:
+    """An episode's way through a run; ``started_at`` is epoch seconds, ``total_s`` wall-clock seconds."""
+
+    episode_id: str
+    title: str
+    words: int
+    started_at: float
+    total_s: float
+    summary: Summary

@@ -1,0 +1,23 @@
+"""Read transcripts of any common format into episodes.
+
+::
+
+    load        paths -> files -> episodes; what is skipped, what is reported
+      decode      bytes -> text, with the limits on size and encoding
+      detect      text -> name of its format
+      plain       txt and Markdown with labels of any style, or none
+      subtitles   WebVTT and SubRip
+      json_shapes Podcasting 2.0, Whisper and its kin
+      html        Podcasting 2.0 HTML
+      tables      tsv, csv and Audacity labels
+        labels      which of the things before a colon are speakers
+        turns       segments -> turns
+          clean       words without markup, tags and times
+          times       clock times -> seconds
+"""
+
+from __future__ import annotations
+
+from toolkit.transcripts.load import load_episodes
+
+__all__ = ["load_episodes"]

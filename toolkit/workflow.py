@@ -1,0 +1,260 @@
+"""``run``: episodes in parallel, through joblib, the same for every provider."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from toolkit.clock import Clock, SystemClock
+from toolkit.config import Config
+from toolkit.errors import ConfigError, RunInterrupted
+from toolkit.gate import EpisodeGate
+from toolkit.progress import Progress
+from toolkit.protocols import SummarizeParams
+from toolkit.providers.base import SummarizationProvider
+from toolkit.providers.registry import get_provider
+from toolkit.records import Episode, EpisodeRecord, Status, Summary
+from toolkit.runs import Run
+
+_STOPPED = "the run was stopped"
+
+
+def run(
+    episodes: Iterable[Episode],
+    config: Config | None = None,
+    *,
+    provider: SummarizationProvider | None = None,
+    progress: bool | None = None,
+    on_episode: Callable[[EpisodeRecord], None] | None = None,
+    stop: threading.Event | None = None,
+    gate: EpisodeGate | None = None,
+    clock: Clock | None = None,
+) -> Run:
+    """Summarize episodes, ``config.summary_batch_size`` at a time.
+
+    Parameters
+    ----------
+    episodes : iterable of Episode
+        A list, or a generator, which is read as the work goes on.
+    config : Config, optional
+    provider : SummarizationProvider, optional
+        Used instead of the one that the config names; not closed at the end.
+    progress : bool, optional
+        Whether to show a progress bar; by default in notebooks and terminals.
+    on_episode : callable, optional
+        Called with each episode's record as it ends, from the thread that worked on it.
+    stop : threading.Event, optional
+        Set it to stop: no new call starts, and what is done is returned.
+    gate : EpisodeGate, optional
+        Bounds the episodes at a time and can be resized, within ``config.summary_batch_size`` workers.
+    clock : Clock, optional
+
+    Returns
+    -------
+    Run
+        With a row for each episode, also for those that failed or were cancelled. A first Ctrl-C stops
+        the run as ``stop`` does; a second one does not wait for the calls that are under way.
+
+    Raises
+    ------
+    ConfigError
+        If the episodes are none, or two of a list have one id.
+    ModelUnavailable
+        If the provider's model cannot be had; before any episode starts.
+    RunInterrupted
+        If the generator of episodes raises; the run as far as it came is its ``run``.
+    """
+    config = Config() if config is None else config
+    clock = clock or SystemClock()
+    stop = stop or threading.Event()
+    known = list(_checked(episodes)) if isinstance(episodes, Sequence) else None
+    used = provider or get_provider(config)
+    try:
+        used.prepare()
+        with Progress(None if known is None else len(known), shown=progress, clock=clock) as bar:
+            work = _Work(used, config, bar, stop, gate or EpisodeGate(config.summary_batch_size), clock)
+            work.on_episode = on_episode or (lambda record: None)
+            began = clock.now()
+            source = _until(stop, _checked(episodes) if known is None else known)
+            with _stop_at_interrupt(stop):
+                failure = work.all(source, workers=config.summary_batch_size)
+            makespan_s = clock.now() - began
+    finally:
+        if provider is None:
+            used.close()
+    finished = Run(
+        id=uuid.uuid4().hex[:12],
+        config=config,
+        provider=used.name,
+        model=used.model,
+        records=work.records(known),
+        makespan_s=makespan_s,
+        interrupted=stop.is_set(),
+    )
+    if failure is not None:
+        reason = f"the episodes ended in {type(failure).__name__}: {failure}"
+        raise RunInterrupted(reason, len(finished.records), None, finished) from failure
+    return finished
+
+
+class _Work:
+    """The episodes of one run: what to do with each, and what came of it."""
+
+    def __init__(
+        self,
+        provider: SummarizationProvider,
+        config: Config,
+        progress: Progress,
+        stop: threading.Event,
+        gate: EpisodeGate,
+        clock: Clock,
+    ) -> None:
+        self._provider = provider
+        self._config = config
+        self._progress = progress
+        self._stop = stop
+        self._gate = gate
+        self._clock = clock
+        self._records: dict[int, EpisodeRecord] = {}
+        self._records_lock = threading.Lock()
+        self.on_episode: Callable[[EpisodeRecord], None] = lambda record: None
+
+    def all(self, episodes: Iterator[Episode], workers: int) -> Exception | None:
+        """Work on all episodes; return the exception of the iterator, if it raised one.
+
+        Records are kept here and not taken from joblib, so that none is lost when joblib is ended.
+        """
+        import joblib
+
+        failures: list[Exception] = []
+        parallel = joblib.Parallel(
+            n_jobs=workers,
+            require="sharedmem",
+            return_as="generator_unordered",
+            # One episode is read ahead for each worker, of a generator that may be long or slow.
+            pre_dispatch=2 * workers,
+            batch_size=1,
+        )
+        numbered = enumerate(_keep_failure(episodes, failures))
+        try:
+            for _ in parallel(joblib.delayed(self.one)(number, episode) for number, episode in numbered):
+                pass
+        except KeyboardInterrupt:
+            self._stop.set()
+        return failures[0] if failures else None
+
+    def one(self, number: int, episode: Episode) -> None:
+        """Work on one episode; whatever goes wrong with it stays its own."""
+        with self._gate.episode():
+            began, started_at = self._clock.now(), self._clock.epoch()
+            if self._stop.is_set():
+                summary = Summary("", Status.CANCELLED, _STOPPED, chunks=0)
+            else:
+                try:
+                    summary = self._provider.summarize(episode.transcript, self._params(episode))
+                except Exception as error:
+                    summary = Summary("", Status.FAILED, f"{type(error).__name__}: {error}", chunks=0)
+            record = EpisodeRecord(
+                episode_id=episode.id,
+                title=episode.title or episode.id,
+                words=episode.words,
+                started_at=started_at,
+                total_s=self._clock.now() - began,
+                summary=summary,
+            )
+        with self._records_lock:
+            self._records[number] = record
+        self._progress.finished(record)
+        self.on_episode(record)
+
+    def _params(self, episode: Episode) -> SummarizeParams:
+        return SummarizeParams(
+            chunk_parallelism=self._config.summary_chunk_parallelism,
+            episode_id=episode.id,
+            stop=self._stop,
+            on_call=self._progress.called,
+            on_plan=lambda calls: self._progress.planned(episode.id, calls),
+            clock=self._clock,
+        )
+
+    def records(self, known: Sequence[Episode] | None) -> list[EpisodeRecord]:
+        """Return the records in the episodes' order, with ``cancelled`` ones for those not reached."""
+        with self._records_lock:
+            done = dict(self._records)
+        for number, episode in enumerate(known or ()):
+            if number not in done:
+                done[number] = EpisodeRecord(
+                    episode_id=episode.id,
+                    title=episode.title or episode.id,
+                    words=episode.words,
+                    started_at=self._clock.epoch(),
+                    total_s=0.0,
+                    summary=Summary("", Status.CANCELLED, _STOPPED, chunks=0),
+                )
+        return [done[number] for number in sorted(done)]
+
+
+def _checked(episodes: Iterable[Any]) -> Iterator[Episode]:
+    """Yield the episodes; refuse what is none, and an id that came before."""
+    if isinstance(episodes, str):
+        raise ConfigError("episodes must be Episode objects; read files with load_episodes(...) first")
+    seen: set[str] = set()
+    for episode in episodes:
+        if not isinstance(episode, Episode):
+            raise ConfigError(
+                f"{type(episode).__name__} is no Episode; "
+                "use load_episodes(...) or Episode.from_text(id, text)"
+            )
+        if episode.id in seen:
+            raise ConfigError(f"two episodes have the id {episode.id!r}; ids must differ within a run")
+        seen.add(episode.id)
+        yield episode
+
+
+def _until(stop: threading.Event, episodes: Iterable[Episode]) -> Iterator[Episode]:
+    for episode in episodes:
+        if stop.is_set():
+            return
+        yield episode
+
+
+def _keep_failure(episodes: Iterator[Episode], failures: list[Exception]) -> Iterator[Episode]:
+    """Pass episodes on; an exception of theirs ends them quietly and is kept.
+
+    joblib would throw away the work under way if its iterator raised.
+    """
+    try:
+        yield from episodes
+    except Exception as error:
+        failures.append(error)
+
+
+@contextmanager
+def _stop_at_interrupt(stop: threading.Event) -> Iterator[None]:
+    """Turn the first Ctrl-C into ``stop``; the second one is the usual KeyboardInterrupt.
+
+    Python delivers signals to the main thread only; elsewhere there is nothing to do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def first(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(
+            "\nStopping: calls under way may end, no new one starts. Once more to stop at once.",
+            file=sys.stderr,
+        )
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
