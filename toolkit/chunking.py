@@ -6,9 +6,11 @@ the end of a chunk stands again at the start of the next.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 CountTokens = Callable[[str], int]
 
@@ -55,10 +57,11 @@ def chunk_text(
             f"overlap_tokens={overlap_tokens} must be from 0 to below chunk_tokens={chunk_tokens}"
         )
     pieces = list(_pieces(text, count_tokens, chunk_tokens))
+    *before, total = accumulate((piece.tokens for piece in pieces), initial=0)
     chunks: list[str] = []
     start = 0
     while start < len(pieces):
-        end = _fill(pieces, start, count_tokens, chunk_tokens)
+        end = _fill(pieces, start, total - before[start], count_tokens, chunk_tokens)
         chunks.append(_join(pieces[start:end]))
         if end == len(pieces):
             break
@@ -66,10 +69,17 @@ def chunk_text(
     return chunks
 
 
-def _fill(pieces: list[_Piece], start: int, count_tokens: CountTokens, bound: int) -> int:
-    """Return the end of the longest run from ``start`` that fits; at least one piece."""
+def _fill(pieces: list[_Piece], start: int, left: int, count_tokens: CountTokens, bound: int) -> int:
+    """Return the end of a run from ``start`` that fits; at least one piece.
+
+    The ``left`` tokens are shared evenly among as few chunks as hold them: a small rest at the end would say
+    little on its own, and a batch is padded to its longest.
+    """
+    share = left / math.ceil(left / bound) if left > bound else bound
     end, tokens = start + 1, pieces[start].tokens
     while end < len(pieces) and tokens + pieces[end].tokens <= bound:
+        if tokens + pieces[end].tokens / 2 > share:
+            break
         tokens += pieces[end].tokens
         end += 1
     # The sum of the parts is close to the count of the whole but no bound on it: tokens may merge or

@@ -72,7 +72,7 @@ _CODE = re.compile(r"(`{1,3})([^`\n]{1,2000})\1")
 # The marks of emphasis touch words on their inner sides only, which leaves `snake_case` and `2 * 3` alone.
 # What they enclose is free of them, so that the search from an unpaired mark ends at the next one.
 _EMPHASIS = re.compile(
-    r"(?<![\w\\*])(?P<mark>\*{1,3})(?=[^\s*])(?P<words>[^*]{1,2000})(?<=[^\s\\])(?P=mark)(?![\w*])"
+    r"(?<![\w\\*])(?P<mark>\*{1,3})(?=[^\s*])(?P<words>[^*]{1,2000})(?<=[^\s\\])(?P=mark)(?!\w)"
     r"|(?<![\w\\_])(?P<line>_{1,3})(?=[^\s_])(?P<lined>(?:[^_]|(?<=\w)_(?=\w)){1,2000})(?<=[^\s\\])(?P=line)(?![\w_])"
     r"|~~(?P<struck>[^~]{1,2000})~~"
 )

@@ -16,6 +16,8 @@ _BLOCK = re.compile(
     r"section|table|td|th|time|title|tr|ul"
 )
 _HEADING = re.compile(r"h[1-6]|title")
+# How bold type is handed to the reader of plain text, where it may mark the speakers.
+_BOLD = "**"
 _SILENT = re.compile(r"script|style|template|noscript|svg")
 
 
@@ -64,7 +66,7 @@ def _cited(blocks: list[tuple[str, str]]) -> list[Segment]:
         elif kind == "time":
             start_s = seconds(words)
         else:
-            segments.append(Segment(words, speaker, start_s))
+            segments.append(Segment(words.replace(_BOLD, ""), speaker, start_s))
             start_s = None
     return segments
 
@@ -87,7 +89,7 @@ class _Page(HTMLParser):
             self.end_block()
             self._kind = tag
         elif tag in ("b", "strong"):
-            self._words.append("**")
+            self._words.append(_BOLD)
 
     def handle_endtag(self, tag: str) -> None:
         if self._silent and tag == self._silent[-1]:
@@ -95,7 +97,7 @@ class _Page(HTMLParser):
         elif _BLOCK.fullmatch(tag):
             self.end_block()
         elif tag in ("b", "strong"):
-            self._words.append("**")
+            self._words.append(_BOLD)
 
     def handle_data(self, data: str) -> None:
         if not self._silent:

@@ -74,6 +74,8 @@ def load_episodes(
                 problems.append(error)
     episodes, clashes = _without_clashes(episodes)
     problems += clashes
+    if sources and not (episodes or problems):
+        problems.append(TranscriptError("there are only sidecars of transcripts", path=files[0].path))
     if problems and errors == "warn":
         warnings.warn(_summary(problems), UserWarning, stacklevel=2)
     elif len(problems) == 1 and len(files) <= 1 and len(sources) == 1:

@@ -60,7 +60,8 @@ _AFTER_MARKED = re.compile(
 )
 _TIMED = re.compile(
     rf"(?P<name>[^:\n*]{{1,{LONGEST_LABEL}}}?)\s*"
-    rf"(?::?\s*\\?[\[(](?P<inside>{CLOCK})\\?[\])]\s*:?\s*(?:[-–—]\s+)?|(?::\s*|\s)(?P<bare>{CLOCK})\s*:?\s*$)(?P<text>.*)",
+    rf"(?::?\s*\\?[\[(](?P<inside>{CLOCK})\\?[\])]\s*:?\s*(?:[-–—]\s+)?|(?::\s*|\s)(?P<bare>{CLOCK})\s*:?\s*$)"
+    r"(?P<text>.*)",
     re.ASCII,
 )
 _PLAIN = re.compile(
@@ -145,7 +146,7 @@ def _content_lines(text: str) -> tuple[str, list[_Line]]:
     lines: list[_Line] = []
     begins_block = True
     for raw in COMMENT.sub("", text).split("\n"):
-        line = raw.strip()
+        line = " ".join(raw.split())
         heading, field = _HEADING.fullmatch(line), None if lines else _FIELD.fullmatch(line)
         if heading and heading["level"] == "#":
             title = title or without_markdown(heading["title"])
@@ -185,12 +186,11 @@ def _label(line: str) -> _Label | None:
     if marked := _MARKED.match(line):
         name, start_s = _name_and_time(marked["name"])
         after = _AFTER_MARKED.fullmatch(marked["rest"])
-        if after and (
-            name.endswith(":") or after["colon"] or after["end"] or after["time"] or not after["text"]
-        ):
+        if after:
             sure = name.endswith(":") or after["colon"] or after["end"] or after["time"]
-            style = "bold" if sure else "bold alone"
-            return _Label(style, name.rstrip(": "), seconds(after["time"]) or start_s, after["text"])
+            start_s = seconds(after["time"]) if after["time"] else start_s
+            if sure or not after["text"]:
+                return _Label("bold" if sure else "bold alone", name.rstrip(": "), start_s, after["text"])
     if timed := _TIMED.fullmatch(line):
         return _Label(
             "timed", timed["name"].strip(), seconds(timed["inside"] or timed["bare"]), timed["text"]

@@ -23,7 +23,7 @@ TIMING_LINE = re.compile(
 _NUMBER_ABOVE = re.compile(r"(?:\A|\n)[ \t]*\d+[ \t]*\n\Z|(?:\A|\n)[ \t]*\n[ \t]*\d+[ \t]*\n\s*\Z", re.ASCII)
 _IDENTIFIER_ABOVE = re.compile(r"(?:\A|\n)[ \t]*\n[^\n]+\n\Z")
 _BLOCK = re.compile(r"(?<=\n)[ \t]*\n(?:NOTE|STYLE|REGION)(?:[ \t][^\n]*)?\n.*?(?=\n[ \t]*\n|\Z)", re.DOTALL)
-_VOICE = re.compile(r"<v(?:\.[^\s>]*)?(?:[ \t]+([^>]*))?>|</v>", re.IGNORECASE)
+_VOICE = re.compile(r"<v(?:\.[^\s>]*)?(?:[ \t]+([^>]{0,300}))?>|</v>", re.IGNORECASE)
 _LABEL = re.compile(
     rf"(?:>>+\s*)?(?P<label>\[[^\[\]]{{1,{LONGEST_LABEL}}}\]|[^:\n]{{1,{LONGEST_LABEL}}}?)\s*:(?=\s|$)\s*"
 )
@@ -70,10 +70,10 @@ def _cues(text: str) -> Iterator[Segment]:
     if webvtt:
         text = _BLOCK.sub("", text)
     timings = list(TIMING_LINE.finditer(text))
-    ends = [following.start() for following in timings[1:]] + [len(text)]
-    for index, (timing, end) in enumerate(zip(timings, ends, strict=True)):
-        payload = text[timing.end() : end].removeprefix("\n")
-        if index + 1 < len(timings):
+    for index, timing in enumerate(timings):
+        following = timings[index + 1] if index + 1 < len(timings) else None
+        payload = text[timing.end() : following.start() if following else None].removeprefix("\n")
+        if following:
             payload = _NUMBER_ABOVE.sub("", payload)
             if webvtt:
                 payload = _IDENTIFIER_ABOVE.sub("", payload)

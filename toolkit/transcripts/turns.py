@@ -63,7 +63,7 @@ def to_turns(segments: Iterable[Segment]) -> tuple[Turn, ...]:
     # after it, because what was only laughter no longer stands between two halves of a turn.
     cleaned = (replace(merged, text=words_only(merged.text)) for merged in _merged(voices))
     return tuple(
-        Turn(segment.text, segment.speaker, segment.start_s, segment.end_s)
+        Turn(one_line(segment.text), segment.speaker, segment.start_s, segment.end_s)
         for segment in _merged(segment for segment in cleaned if segment.text)
     )
 
