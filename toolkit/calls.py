@@ -35,8 +35,13 @@ class Phases:
         return self._last - self._start
 
     def mark(self, phase: str, at: float | None = None) -> float:
-        """Give the time since the last reading to ``phase``; ``at`` is an earlier reading, else now."""
-        now = self._clock.now() if at is None else max(self._last, at)
+        """Give the time since the last reading to ``phase``; ``at`` is an earlier reading, else now.
+
+        A reading from outside the span (of another clock, say) is moved to its edge: no phase is negative.
+        """
+        now = self._clock.now()
+        if at is not None:
+            now = min(max(self._last, at), now)
         link = now - self._last
         self.seconds[phase] = self.seconds.get(phase, 0.0) + link
         self._last = now
@@ -86,7 +91,10 @@ class Calls:
         while not self._params.stop.is_set():
             attempt = len(attempts) + 1
             try:
-                reply = self._provider.generate(request)
+                answer = self._provider.generate(request)
+                if not isinstance(answer, Reply):
+                    raise TypeError(f"generate returned {type(answer).__name__} and no Reply")
+                reply = answer
             except CancelledError:
                 phases.mark("queue_s")
                 break

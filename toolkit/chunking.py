@@ -59,9 +59,9 @@ def chunk_text(
     pieces = list(_pieces(text, count_tokens, chunk_tokens))
     *before, total = accumulate((piece.tokens for piece in pieces), initial=0)
     chunks: list[str] = []
-    start = 0
+    start = end = 0
     while start < len(pieces):
-        end = _fill(pieces, start, total - before[start], count_tokens, chunk_tokens)
+        end = _fill(pieces, start, end + 1, total - before[start], count_tokens, chunk_tokens)
         chunks.append(_join(pieces[start:end]))
         if end == len(pieces):
             break
@@ -69,8 +69,10 @@ def chunk_text(
     return chunks
 
 
-def _fill(pieces: list[_Piece], start: int, left: int, count_tokens: CountTokens, bound: int) -> int:
-    """Return the end of a run from ``start`` that fits; at least one piece.
+def _fill(
+    pieces: list[_Piece], start: int, least: int, left: int, count_tokens: CountTokens, bound: int
+) -> int:
+    """Return the end of a run from ``start`` that fits: at least ``least``, which brings a new piece.
 
     The ``left`` tokens are shared evenly among as few chunks as hold them: a small rest at the end would say
     little on its own, and a batch is padded to its longest.
@@ -78,7 +80,7 @@ def _fill(pieces: list[_Piece], start: int, left: int, count_tokens: CountTokens
     share = left / math.ceil(left / bound) if left > bound else bound
     end, tokens = start + 1, pieces[start].tokens
     while end < len(pieces) and tokens + pieces[end].tokens <= bound:
-        if tokens + pieces[end].tokens / 2 > share:
+        if end >= least and tokens + pieces[end].tokens / 2 > share:
             break
         tokens += pieces[end].tokens
         end += 1
@@ -123,7 +125,9 @@ def _split(
     bound: int,
     levels: tuple[Callable[[str], list[str]], ...],
 ) -> Iterator[_Piece]:
-    tokens = count_tokens(separator + text)
+    # Where it begins a chunk it stands without its separator, which may cost more than with it: many
+    # vocabularies hold a word with the space before it only.
+    tokens = max(count_tokens(separator + text), count_tokens(text))
     if tokens <= bound or (not levels and len(text) == 1):
         yield _Piece(text, separator, tokens)
         return

@@ -7,16 +7,19 @@ Exit status: 0 all summarized, 1 some episode failed (the others are kept), 2 wr
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import shutil
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import ToolkitError, TranscriptError
+from toolkit.errors import ConfigError, ToolkitError, TranscriptError
 from toolkit.harmless import for_terminal
 from toolkit.records import EpisodeRecord, Status
 
@@ -32,8 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = _parser()
     chosen = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A title that the terminal's encoding lacks must not end a run.
+        sys.stdout.reconfigure(errors="replace")
     try:
         status: int = chosen.command(chosen)
+        sys.stdout.flush()
     except ToolkitError as error:
         print(f"toolkit: {for_terminal(str(error))}", file=sys.stderr)
         return WRONG_USE
@@ -41,8 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("toolkit: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Who read our output has gone (head, less): there is nobody left to tell.
-        sys.stderr.close()
+        # Who read our output has gone (head, less): there is nobody left to tell, and the interpreter's
+        # last flush must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     return status
 
@@ -84,16 +92,21 @@ def _parser() -> argparse.ArgumentParser:
 def _run(chosen: argparse.Namespace) -> int:
     episodes, unreadable = _episodes(chosen.paths)
     config = _config(chosen)
-    out = Path(chosen.out or Path("toolkit-out") / time.strftime("%Y-%m-%d-%H%M%S"))
-    out.mkdir(parents=True, exist_ok=True)  # Better to fail now than after the work.
+    heading = _heading(len(episodes), config)
+    out = Path(chosen.out or Path("toolkit-out") / time.strftime("%Y-%m-%d-%H%M%S")).expanduser()
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # Better to fail now than after the work.
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be made a folder ({error.strerror or error})") from None
 
     from toolkit.workflow import run
 
-    print(_heading(len(episodes), config), file=sys.stderr)
+    print(heading, file=sys.stderr)
     lock = threading.Lock()
 
     def show(record: EpisodeRecord) -> None:
-        with lock:
+        # Who reads our output may go (head, less); the work goes on, and its files are written.
+        with lock, suppress(BrokenPipeError):
             _write(_paragraph(record))
 
     finished = run(episodes, config, on_episode=show)

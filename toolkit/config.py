@@ -202,10 +202,13 @@ def parse_setting(assignment: str) -> tuple[str, Any]:
     name, equals, value = assignment.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"{assignment!r} is no setting; write name=value")
+    name, value = name.strip(), value.strip()
     try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+        table = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
-        return name.strip(), value
+        return name, value
+    # Text of several lines may look like one value and further settings.
+    return name, table["value"] if len(table) == 1 else value
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

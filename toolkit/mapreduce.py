@@ -122,32 +122,36 @@ def map_reduce(text: str, episode_id: str, settings: SummarySettings, count_toke
     # only where the answer is open.
     if len(text) <= 8 * room and count_tokens(text) <= room:
         (answer,) = yield [ask.request(Stage.DIRECT, text)]
-        return ask.finish(answer, chunks=1, problems=[])
+        return ask.finish(answer, Stage.DIRECT, chunks=1, problems=[])
 
-    room = settings.room(settings.map, count_tokens)
+    map_room = settings.room(settings.map, count_tokens)
+    # Known before anything is asked: a reduce prompt without room must not cost a map's calls.
+    reduce_room = settings.reduce_room(count_tokens)
     chunks = chunk_text(
         text,
         count_tokens,
-        chunk_tokens=room,
-        overlap_tokens=min(settings.overlap_tokens, room // 2),
+        chunk_tokens=map_room,
+        overlap_tokens=min(settings.overlap_tokens, map_room // 2),
     )
+    if len(chunks) == 1 and count_tokens(chunks[0]) <= room:
+        # It was long in characters (blanks, long words) and not in tokens.
+        (answer,) = yield [ask.request(Stage.DIRECT, chunks[0])]
+        return ask.finish(answer, Stage.DIRECT, chunks=1, problems=[])
     answers = yield [ask.request(Stage.MAP, chunk, index) for index, chunk in enumerate(chunks)]
     problems = [
         f"chunk {index + 1} of {len(chunks)}: {problem}"
         for index, answer in enumerate(answers)
         if (problem := ask.problem(answer, stage=Stage.MAP))
     ]
-    notes = [whole_sentences(answer.text) for answer in answers if isinstance(answer, Reply)]
-    notes = [note for note in notes if note]
+    notes = [note for answer in answers if (note := _usable(answer))]
     if not notes:
         return Summary("", Status.FAILED, "; ".join(problems), chunks=len(chunks))
 
-    room = settings.reduce_room(count_tokens)
     while True:
-        groups = _groups(notes, room, count_tokens)
+        groups = _groups(notes, reduce_room, count_tokens)
         if len(groups) == 1:
             (answer,) = yield [ask.request(Stage.REDUCE, _list(notes))]
-            return ask.finish(answer, chunks=len(chunks), problems=problems)
+            return ask.finish(answer, Stage.REDUCE, chunks=len(chunks), problems=problems)
         asked = [index for index, group in enumerate(groups) if len(group) > 1]
         answers = yield [ask.request(Stage.REDUCE, _list(groups[index])) for index in asked]
         problems += [
@@ -160,7 +164,7 @@ def map_reduce(text: str, episode_id: str, settings: SummarySettings, count_toke
         for index, group in enumerate(groups):
             if index not in reduced:  # A group of one needs no reply at this level.
                 notes += group
-            elif isinstance(reply := reduced[index], Reply) and (note := whole_sentences(reply.text)):
+            elif note := _usable(reduced[index]):
                 notes.append(note)
         if not notes:
             return Summary("", Status.FAILED, "; ".join(problems), chunks=len(chunks))
@@ -206,17 +210,22 @@ class _Asker:
             return f"{stage} reply ended by {answer.stop_reason}"
         return None
 
-    def finish(self, answer: Answer, *, chunks: int, problems: list[str]) -> Summary:
-        stage = Stage.DIRECT if chunks == 1 else Stage.REDUCE
+    def finish(self, answer: Answer, stage: Stage, *, chunks: int, problems: list[str]) -> Summary:
         problem = self.problem(answer, stage=stage)
         problems = [*problems, problem] if problem else problems
         error = "; ".join(problems) or None
-        if isinstance(answer, ProviderError) or not answer.text.strip():
+        text = _usable(answer)
+        if not text:
             return Summary("", Status.FAILED, error, chunks=chunks)
-        text = answer.text.strip()
-        if answer.stop_reason is StopReason.LENGTH:
-            text = whole_sentences(text)
         return Summary(text, Status.PARTIAL if problems else Status.OK, error, chunks=chunks)
+
+
+def _usable(answer: Answer) -> str:
+    """Return what of an answer may stand in a summary: the words of a refusal may not, nor half a sentence."""
+    if isinstance(answer, ProviderError) or answer.stop_reason is StopReason.REFUSAL:
+        return ""
+    text = answer.text.strip()
+    return text if answer.stop_reason is StopReason.STOP else whole_sentences(text)
 
 
 def _list(notes: Sequence[str]) -> str:

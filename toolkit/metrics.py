@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
+
+from toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,14 +29,22 @@ def throughput(calls: pd.DataFrame, freq: str = "1s") -> pd.DataFrame:
         ``calls`` (finished in the interval), ``input_tokens`` and ``output_tokens`` (a call's tokens are
         spread evenly over its service time, so that the columns' sums are the run's),
         ``output_tokens_per_s``, and ``in_service`` (mean number of calls that the model worked on).
+
+    Raises
+    ------
+    ConfigError
+        If ``freq`` is no length of time above zero.
     """
     import numpy as np
     import pandas as pd
 
     columns = ["calls", "input_tokens", "output_tokens", "output_tokens_per_s", "in_service"]
-    width = pd.Timedelta(freq).total_seconds()
-    if width <= 0:
-        raise ValueError(f"freq={freq!r} must be a length of time above zero")
+    try:
+        width = pd.Timedelta(freq).total_seconds()
+    except ValueError:
+        width = math.nan
+    if not width > 0:
+        raise ConfigError(f"freq={freq!r} must be a length of time above zero, such as '500ms' or '1min'")
     done = calls[(calls["status"] == "ok") & ~calls["reused"]]
     if done.empty:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="t_s"), dtype="float64")
@@ -43,7 +54,10 @@ def throughput(calls: pd.DataFrame, freq: str = "1s") -> pd.DataFrame:
     left = ended - done["overhead_s"].to_numpy() - done["service_s"].to_numpy()
     right = left + done["service_s"].to_numpy()
     intervals = max(int(np.ceil(ended.max() / width)), 1)
-    share = np.zeros((intervals, len(done)))
+    counts = {
+        name: done[name].fillna(0).to_numpy(dtype="float64") for name in ("input_tokens", "output_tokens")
+    }
+    tokens = {name: np.zeros(intervals) for name in counts}
     busy = np.zeros(intervals)
     for call, (start, stop) in enumerate(zip(left, right, strict=True)):
         first = min(max(int(start // width), 0), intervals - 1)
@@ -52,14 +66,10 @@ def throughput(calls: pd.DataFrame, freq: str = "1s") -> pd.DataFrame:
         overlap = np.clip(np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start), 0, None)
         busy[first : last + 1] += overlap
         # A call that took no time at all has its tokens in the interval of its end.
-        share[first : last + 1, call] = (
-            overlap / overlap.sum() if overlap.sum() > 0 else np.eye(1, last - first + 1, last - first)[0]
-        )
+        share = overlap / overlap.sum() if overlap.sum() > 0 else np.eye(1, len(overlap), len(overlap) - 1)[0]
+        for name, count in counts.items():
+            tokens[name][first : last + 1] += share * count[call]
     finished = np.bincount(np.minimum((ended // width).astype(int), intervals - 1), minlength=intervals)
-    tokens = {
-        name: share @ done[name].fillna(0).to_numpy(dtype="float64")
-        for name in ("input_tokens", "output_tokens")
-    }
     return pd.DataFrame(
         {
             "calls": finished,

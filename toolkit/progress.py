@@ -79,7 +79,7 @@ class Progress:
         rate = self.output_tokens / seconds if seconds > 0 else 0.0
         of = "" if self._total is None else f"/{self._total}"
         self._bar.n = round(self.done_share, 3)
-        self._bar.set_postfix_str(
+        self._bar.set_description_str(
             f"{self.episodes}{of} episodes, {self.calls}/{self.calls_planned} chunks, {rate:.0f} tokens/s",
             refresh=False,
         )
@@ -119,8 +119,8 @@ def _bar(episodes: int | None) -> Any:
     else:
         from tqdm import tqdm as bar  # type: ignore[assignment]
     layout = (
-        "{percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]"
+        "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
         if episodes is not None
-        else "{postfix} [{elapsed}]"
+        else "{desc} [{elapsed}]"
     )
     return bar(total=episodes, bar_format=layout, dynamic_ncols=True, mininterval=0.2)

@@ -267,7 +267,7 @@ class Summary:
     chunks : int
         Number of chunks that the text was cut into; 1 if it was not cut.
     calls : tuple of CallRecord
-        In the order in which they ended.
+        Step by step, in the order of the chunks.
     """
 
     text: str

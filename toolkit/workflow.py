@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
@@ -43,6 +43,7 @@ def run(
     episodes : iterable of Episode
         A list, or a generator, which is read as the work goes on.
     config : Config, optional
+        By default that of ``provider``, if one is given.
     provider : SummarizationProvider, optional
         Used instead of the one that the config names; not closed at the end.
     progress : bool, optional
@@ -68,9 +69,12 @@ def run(
     ModelUnavailable
         If the provider's model cannot be had; before any episode starts.
     RunInterrupted
-        If the generator of episodes raises; the run as far as it came is its ``run``.
+        If the generator of episodes or ``on_episode`` raises; the run as far as it came is its ``run``.
     """
-    config = Config() if config is None else config
+    if config is None:
+        config = Config() if provider is None else provider.config
+    if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
+        raise ConfigError("episodes must be a list of Episode objects; read files with load_episodes(...)")
     clock = clock or SystemClock()
     stop = stop or threading.Event()
     known = list(_checked(episodes)) if isinstance(episodes, Sequence) else None
@@ -98,9 +102,18 @@ def run(
         interrupted=stop.is_set(),
     )
     if failure is not None:
-        reason = f"the episodes ended in {type(failure).__name__}: {failure}"
-        raise RunInterrupted(reason, len(finished.records), None, finished) from failure
+        reason = f"{failure.source} raised {type(failure.error).__name__}: {failure.error}"
+        cancelled = finished.counts().get(Status.CANCELLED, 0)
+        done = len(finished.records) - cancelled
+        raise RunInterrupted(reason, done, None if known is None else cancelled, finished) from failure.error
     return finished
+
+
+class _Failure(NamedTuple):
+    """An exception out of code that was given to the run, and from where."""
+
+    source: str
+    error: Exception
 
 
 class _Work:
@@ -121,18 +134,19 @@ class _Work:
         self._stop = stop
         self._gate = gate
         self._clock = clock
+        self._given: dict[int, Episode] = {}
         self._records: dict[int, EpisodeRecord] = {}
         self._records_lock = threading.Lock()
+        self._failures: list[_Failure] = []
         self.on_episode: Callable[[EpisodeRecord], None] = lambda record: None
 
-    def all(self, episodes: Iterator[Episode], workers: int) -> Exception | None:
-        """Work on all episodes; return the exception of the iterator, if it raised one.
+    def all(self, episodes: Iterator[Episode], workers: int) -> _Failure | None:
+        """Work on all episodes; return the first exception of the iterator or of ``on_episode``.
 
         Records are kept here and not taken from joblib, so that none is lost when joblib is ended.
         """
         import joblib
 
-        failures: list[Exception] = []
         parallel = joblib.Parallel(
             n_jobs=workers,
             require="sharedmem",
@@ -141,13 +155,25 @@ class _Work:
             pre_dispatch=2 * workers,
             batch_size=1,
         )
-        numbered = enumerate(_keep_failure(episodes, failures))
         try:
-            for _ in parallel(joblib.delayed(self.one)(number, episode) for number, episode in numbered):
+            for _ in parallel(joblib.delayed(self.one)(*numbered) for numbered in self._numbered(episodes)):
                 pass
         except KeyboardInterrupt:
             self._stop.set()
-        return failures[0] if failures else None
+        return self._failures[0] if self._failures else None
+
+    def _numbered(self, episodes: Iterator[Episode]) -> Iterator[tuple[int, Episode]]:
+        """Number the episodes; an exception of theirs ends them quietly and is kept.
+
+        joblib would throw away the work under way if its iterator raised.
+        """
+        try:
+            for number, episode in enumerate(episodes):
+                with self._records_lock:
+                    self._given[number] = episode
+                yield number, episode
+        except Exception as error:
+            self._failures.append(_Failure("the iterator of episodes", error))
 
     def one(self, number: int, episode: Episode) -> None:
         """Work on one episode; whatever goes wrong with it stays its own."""
@@ -170,8 +196,13 @@ class _Work:
             )
         with self._records_lock:
             self._records[number] = record
+            del self._given[number]
         self._progress.finished(record)
-        self.on_episode(record)
+        try:
+            self.on_episode(record)
+        except Exception as error:
+            self._stop.set()
+            self._failures.append(_Failure("on_episode", error))
 
     def _params(self, episode: Episode) -> SummarizeParams:
         return SummarizeParams(
@@ -187,7 +218,8 @@ class _Work:
         """Return the records in the episodes' order, with ``cancelled`` ones for those not reached."""
         with self._records_lock:
             done = dict(self._records)
-        for number, episode in enumerate(known or ()):
+            missing = {**dict(enumerate(known or ())), **self._given}
+        for number, episode in missing.items():
             if number not in done:
                 done[number] = EpisodeRecord(
                     episode_id=episode.id,
@@ -202,8 +234,6 @@ class _Work:
 
 def _checked(episodes: Iterable[Any]) -> Iterator[Episode]:
     """Yield the episodes; refuse what is none, and an id that came before."""
-    if isinstance(episodes, str):
-        raise ConfigError("episodes must be Episode objects; read files with load_episodes(...) first")
     seen: set[str] = set()
     for episode in episodes:
         if not isinstance(episode, Episode):
@@ -222,17 +252,6 @@ def _until(stop: threading.Event, episodes: Iterable[Episode]) -> Iterator[Episo
         if stop.is_set():
             return
         yield episode
-
-
-def _keep_failure(episodes: Iterator[Episode], failures: list[Exception]) -> Iterator[Episode]:
-    """Pass episodes on; an exception of theirs ends them quietly and is kept.
-
-    joblib would throw away the work under way if its iterator raised.
-    """
-    try:
-        yield from episodes
-    except Exception as error:
-        failures.append(error)
 
 
 @contextmanager
@@ -257,4 +276,5 @@ def _stop_at_interrupt(stop: threading.Event) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        # None: it was not set from Python, and cannot be set back from there.
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)

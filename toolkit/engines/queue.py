@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from toolkit.clock import Clock
@@ -64,6 +65,9 @@ LINGER_S = 0.005
 """How long an idle model waits for company after the last arrival: far below the time of a batch (a second
 and more for the smallest models on a laptop), far above the time in which one episode's threads submit."""
 
+ARRIVAL_S = 0.5
+"""How long an idle model waits, at most, for jobs that are announced: half of a short batch."""
+
 
 def choose_batch(pending: Sequence[Job], batch_tokens: int) -> list[Job]:
     """Choose the jobs that run together.
@@ -114,10 +118,27 @@ class BatchQueue:
         self._clock = clock
         self._linger_s = linger_s
         self._pending: dict[Job, Future[Served]] = {}
+        self._arriving = 0
         self._closed = False
         self._changed = threading.Condition()
         self._worker = threading.Thread(target=self._serve, name="model", daemon=True)
         self._worker.start()
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Announce a job that is being made ready; an idle model waits for it, up to ``ARRIVAL_S``.
+
+        Reading prompts takes longer than ``LINGER_S`` when many threads do it at once, and a first batch of
+        one would hold up all the others.
+        """
+        with self._changed:
+            self._arriving += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._arriving -= 1
+                self._changed.notify()
 
     def submit(self, job: Job) -> Future[Served]:
         """Queue a job; the future ends in its reply, in the model's exception, or cancelled."""
@@ -152,6 +173,7 @@ class BatchQueue:
         with self._changed:
             while not self._pending and not self._closed:
                 self._changed.wait()
+            self._changed.wait_for(lambda: not self._arriving or self._closed, ARRIVAL_S)
             arrived = 0
             while arrived < len(self._pending) and not self._closed:
                 arrived = len(self._pending)
@@ -168,21 +190,24 @@ class BatchQueue:
         jobs = list(batch)
         started = self._clock.now()
         try:
-            replies = self._run_batch(jobs)
+            served = list(zip(batch.items(), self._run_batch(jobs), strict=True))
         except OutOfMemory as error:
             if len(jobs) == 1:
                 batch[jobs[0]].set_exception(error)
                 return
-            middle = (len(jobs) + 1) // 2
-            for part in (jobs[:middle], jobs[middle:]):
-                self._run({job: batch[job] for job in part})
         except BaseException as error:  # Whatever it is, those who wait must hear of it.
             for future in batch.values():
                 future.set_exception(error)
+            return
         else:
             ended = self._clock.now()
-            for job, generated in zip(jobs, replies, strict=True):
+            for (job, future), generated in served:
                 if job.cancelled.is_set():
-                    batch[job].set_exception(CancelledError())
+                    future.set_exception(CancelledError())
                 else:
-                    batch[job].set_result(Served(generated, started, ended, len(jobs)))
+                    future.set_result(Served(generated, started, ended, len(jobs)))
+            return
+        # Out of the handler, so that nothing of the failed batch is held while its halves run.
+        middle = (len(jobs) + 1) // 2
+        for part in (jobs[:middle], jobs[middle:]):
+            self._run({job: batch[job] for job in part})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import threading
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from toolkit.engines.queue import Generated, Job, OutOfMemory
+from toolkit.engines.quiet import quiet_transformers
 from toolkit.engines.weights import Weights
 from toolkit.errors import ConfigError, ModelUnavailable
 from toolkit.records import Sampling, StopReason
@@ -16,6 +18,10 @@ from toolkit.records import Sampling, StopReason
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+TOKENIZER_COPIES = 4
+"""More copies than cores read no faster; those of a large vocabulary take tens of MB each."""
 
 
 def choose_device(name: str) -> str:
@@ -33,8 +39,8 @@ def choose_device(name: str) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=name).item()  # Reading it back tells "meta" from a device that computes.
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(f"device={name!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return name
 
@@ -73,6 +79,8 @@ class TorchEngine:
         Whether the prompt is read by an encoder (BART, T5, Pegasus, LED).
     context_tokens : int
         What prompt and reply may come to together; for an encoder-decoder what the encoder reads.
+    reply_tokens : int or None
+        What an encoder-decoder's reply may come to; None where it has no bound of its own.
 
     Raises
     ------
@@ -87,26 +95,39 @@ class TorchEngine:
         self.device = device
         self.dtype = dtype
         self._trust_remote_code = trust_remote_code
-        self._tokenizers = threading.local()
-        self._load_lock = threading.Lock()
-        self._model = self._load_model(getattr(torch, dtype))
+        # The first tokenizer is never lent, so that it can be copied at any time.
+        self._model, self._first_tokenizer = self._load(getattr(torch, dtype))
+        self._copy_lock = threading.Lock()
+        self._idle_tokenizers: list[PreTrainedTokenizerBase] = []
+        self._tokenizer_places = threading.Semaphore(TOKENIZER_COPIES)
         config = self._model.config
         self.encoder_decoder = bool(config.is_encoder_decoder)
         self.model_type = str(config.model_type)
-        self.context_tokens = _context_tokens(config, self.tokenizer)
-        end = self._model.generation_config.eos_token_id or self.tokenizer.eos_token_id
+        self.context_tokens = _context_tokens(config, self._first_tokenizer)
+        self.reply_tokens = _reply_tokens(config) if self.encoder_decoder else None
+        end = self._model.generation_config.eos_token_id or self._first_tokenizer.eos_token_id
         self._end_ids = set(end if isinstance(end, list) else [end])
-        pad = self.tokenizer.pad_token_id
+        pad = self._first_tokenizer.pad_token_id
         self._pad_id: int = pad if pad is not None else min(self._end_ids)
+        self._model.generation_config = self._plain_greedy()
 
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The calling thread's own copy: fast tokenizers fail ('Already borrowed') when shared."""
-        mine: PreTrainedTokenizerBase | None = getattr(self._tokenizers, "mine", None)
-        if mine is None:
-            with self._load_lock:
-                mine = self._tokenizers.mine = self._load_tokenizer()
-        return mine
+    @contextmanager
+    def tokenizer(self) -> Iterator[PreTrainedTokenizerBase]:
+        """Lend a tokenizer to the calling thread alone: fast ones fail ('Already borrowed') when shared.
+
+        There are as many copies as threads ever wanted one at once, up to ``TOKENIZER_COPIES``; a copy takes
+        0.1 s to make and a prompt 1 ms to read, so that many short-lived threads share few copies.
+        """
+        with self._tokenizer_places:
+            try:
+                lent = self._idle_tokenizers.pop()
+            except IndexError:
+                with self._copy_lock:
+                    lent = copy.deepcopy(self._first_tokenizer)
+            try:
+                yield lent
+            finally:
+                self._idle_tokenizers.append(lent)
 
     def _where(self) -> dict[str, Any]:
         where: dict[str, Any] = {
@@ -118,16 +139,8 @@ class TorchEngine:
             where["gguf_file"] = self.weights.gguf_file
         return where
 
-    def _load_tokenizer(self) -> PreTrainedTokenizerBase:
-        from transformers import AutoTokenizer
-
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**self._where())
-        return tokenizer
-
-    def _load_model(self, dtype: torch.dtype) -> PreTrainedModel:
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-        from toolkit.engines.quiet import quiet_transformers
+    def _load(self, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
         with quiet_transformers():
             try:
@@ -135,6 +148,7 @@ class TorchEngine:
                 kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
                 safe = {} if self.weights.gguf_file else {"use_safetensors": True}
                 model: Any = kind.from_pretrained(**self._where(), dtype=dtype, **safe)
+                tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(**self._where())
             except (OSError, ValueError, KeyError, ImportError) as error:
                 raise ModelUnavailable(
                     self.weights.name,
@@ -143,7 +157,7 @@ class TorchEngine:
                     "with its weights in safetensors.",
                 ) from error
         ready: PreTrainedModel = model.to(self.device).eval()
-        return ready
+        return ready, tokenizer
 
     def run(self, jobs: Sequence[Job]) -> list[Generated]:
         """Answer the jobs together.
@@ -158,10 +172,18 @@ class TorchEngine:
         OutOfMemory
             If the batch did not fit.
         """
+        with self.tokenizer() as tokenizer:
+            return self._run(jobs, tokenizer)
+
+    def _run(self, jobs: Sequence[Job], tokenizer: PreTrainedTokenizerBase) -> list[Generated]:
         import torch
 
-        tokenizer = self.tokenizer
         longest = max(len(job.input_ids) for job in jobs)
+        if self.model_type == "led":
+            # Whole windows; LED would pad by itself and say so on standard error for every length.
+            window = self._model.config.attention_window
+            window = window if isinstance(window, int) else max(window)
+            longest = -(-longest // window) * window
         shape = (len(jobs), longest)
         ids = torch.full(shape, self._pad_id, dtype=torch.long)
         mask = torch.zeros(shape, dtype=torch.long)
@@ -179,42 +201,52 @@ class TorchEngine:
             extra["global_attention_mask"] = extra["global_attention_mask"].to(self.device)
         rows = _Rows(jobs, tokenizer, prompt_columns)
         generate: Any = self._model.generate
+        shortage = None
         try:
-            with torch.inference_mode(), warnings.catch_warnings():
-                # generate() warns of settings in a model's own file that do not apply to greedy search.
-                warnings.simplefilter("ignore")
+            with torch.inference_mode():
                 sequences = generate(
                     input_ids=ids.to(self.device),
                     attention_mask=mask.to(self.device),
-                    generation_config=self._generation_config(max(job.max_new_tokens for job in jobs)),
+                    max_new_tokens=max(job.max_new_tokens for job in jobs),
                     logits_processor=[rows.choose],
                     stopping_criteria=[rows.ended],
                     **extra,
                 )
         except torch.OutOfMemoryError as error:
-            raise OutOfMemory(str(error)) from error
+            shortage = str(error)
+        if shortage is not None:
+            # Raised out here: the original's traceback would hold on to the very tensors that did not fit.
+            raise OutOfMemory(shortage)
         replies = sequences[:, prompt_columns:].tolist()
-        return [self._generated(job, reply, tokenizer) for job, reply in zip(jobs, replies, strict=True)]
+        return [
+            # What follows a row's end is padding, as long as its company goes on.
+            self._generated(job, reply[:end], tokenizer)
+            for job, reply, end in zip(jobs, replies, rows.ends, strict=True)
+        ]
 
-    def _generation_config(self, max_new_tokens: int) -> Any:
-        """Return plain greedy search with the model's own special tokens and nothing else of its defaults."""
+    def _plain_greedy(self) -> Any:
+        """Return greedy search with the model's own special tokens and nothing else of its settings.
+
+        It takes the place of the model's own, because generate() fills what a call leaves open from there: a
+        least length, say, or a penalty on tokens of the prompt. The end token that BART and Pegasus force at
+        the cap is left out: it stands at the batch's cap and would make a reply depend on its company.
+        """
         import transformers
 
         make: Any = transformers.GenerationConfig
         own = self._model.generation_config
-        names = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
         return make(
-            max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
             use_cache=True,
             pad_token_id=self._pad_id,
             eos_token_id=sorted(self._end_ids),
-            **{name: getattr(own, name, None) for name in names},
+            bos_token_id=own.bos_token_id,
+            decoder_start_token_id=own.decoder_start_token_id,
+            forced_bos_token_id=own.forced_bos_token_id,
         )
 
     def _generated(self, job: Job, reply: list[int], tokenizer: PreTrainedTokenizerBase) -> Generated:
-        reply = reply[: job.max_new_tokens]
         ended = next((place for place, token in enumerate(reply) if token in self._end_ids), None)
         written = reply if ended is None else reply[:ended]
         text = str(tokenizer.decode(written, skip_special_tokens=True))
@@ -238,13 +270,14 @@ class _Rows:
         self._tail = 1 + max((len(stop) for job in jobs for stop in job.stop), default=0)
         self._followers: list[dict[tuple[int, ...], set[int]]] = [{} for _ in jobs]
         self._generators = [_generator(job) for job in jobs]
-        self._done = [False] * len(jobs)
+        self.ends: list[int | None] = [None] * len(jobs)
+        """Length in tokens at which a reply was ended here; None where the model ended it itself."""
 
     def choose(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Rework the scores, of shape (rows, vocabulary), so that the best one is the token to take."""
         scores = scores.float()
         for row, (job, reply) in enumerate(zip(self._jobs, self._replies(ids), strict=True)):
-            if not self._done[row]:
+            if self.ends[row] is None:
                 self._rework(row, job.sampling, reply, scores[row])
         return scores
 
@@ -281,13 +314,15 @@ class _Rows:
         import torch
 
         for row, (job, reply) in enumerate(zip(self._jobs, self._replies(ids), strict=True)):
-            if self._done[row]:
+            if self.ends[row] is not None:
                 continue
-            self._done[row] = job.cancelled.is_set() or len(reply) >= job.max_new_tokens
-            if job.stop and not self._done[row]:
+            done = job.cancelled.is_set() or len(reply) >= job.max_new_tokens
+            if job.stop and not done:
                 tail = str(self._tokenizer.decode(reply[-self._tail :]))
-                self._done[row] = any(stop in tail for stop in job.stop)
-        return torch.tensor(self._done, device=ids.device)
+                done = any(stop in tail for stop in job.stop)
+            if done:
+                self.ends[row] = len(reply)
+        return torch.tensor([end is not None for end in self.ends], device=ids.device)
 
     def _replies(self, ids: torch.Tensor) -> list[list[int]]:
         replies: list[list[int]] = ids[:, self._prompt_columns :].tolist()
@@ -317,10 +352,16 @@ def _context_tokens(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
         "n_positions",
         "max_source_positions",
     )
-    known = [
-        int(value) for name in names if isinstance(value := getattr(config, name, None), int) and value > 0
-    ]
-    if known:
-        return known[0]
     told = int(tokenizer.model_max_length)
-    return told if told < 10**9 else 512
+    return _first_bound(config, names) or (told if told < 10**9 else 512)
+
+
+def _reply_tokens(config: Any) -> int | None:
+    """Return how many positions a decoder has; T5's are relative and without end."""
+    names = ("max_decoder_position_embeddings", "max_position_embeddings", "max_target_positions")
+    return _first_bound(config, names)
+
+
+def _first_bound(config: Any, names: Sequence[str]) -> int | None:
+    known = (getattr(config, name, None) for name in names)
+    return next((value for value in known if isinstance(value, int) and value > 0), None)

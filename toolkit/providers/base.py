@@ -98,8 +98,12 @@ class SummarizationProvider(ABC):
         steps = map_reduce(text, told.episode_id, self.settings(), self.count_tokens)
         if told.chunk_parallelism == 1:
             return drive(steps, calls.generate, None, told.on_plan)
-        with ThreadPoolExecutor(told.chunk_parallelism, thread_name_prefix="chunk") as pool:
+        pool = ThreadPoolExecutor(told.chunk_parallelism, thread_name_prefix="chunk")
+        try:
             return drive(steps, calls.generate, pool, told.on_plan)
+        finally:
+            # At the usual end no call is left; on a second Ctrl-C those under way are not waited for.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def settings(self) -> SummarySettings:
         """Return how a text is cut and asked about: the config's settings, else this provider's."""

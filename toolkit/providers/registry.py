@@ -45,15 +45,23 @@ def provider_class(name: str) -> type[SummarizationProvider]:
             raise ConfigError(f"provider {name!r} is unknown; {nearest_name(name, provider_names())}")
     module, _, attribute = place.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
+        home = import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
         raise MissingDependency(f"provider {name!r}", missing.partition(".")[0], EXTRAS.get(name)) from error
-    except AttributeError:
-        raise ConfigError(f"provider {name!r}: {module} has no {attribute!r}") from None
+    found = getattr(home, attribute, None)
+    if found is None:
+        raise ConfigError(f"provider {name!r}: {module} has no {attribute!r}")
     if not (isinstance(found, type) and issubclass(found, SummarizationProvider)):
         raise ConfigError(f"provider {name!r}: {place} is no subclass of SummarizationProvider")
+    if lacking := [need for need in ("name", "generate") if not _states(found, need)]:
+        raise ConfigError(f"provider {name!r}: {place} does not state {' and '.join(lacking)}")
     return found
+
+
+def _states(provider: type[SummarizationProvider], attribute: str) -> bool:
+    stated = getattr(provider, attribute, None)
+    return stated is not None and stated is not getattr(SummarizationProvider, attribute, None)
 
 
 def get_provider(config: Config | None = None) -> SummarizationProvider:

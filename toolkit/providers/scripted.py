@@ -6,6 +6,7 @@ depends on the request alone, never on the order in which threads arrive.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -88,9 +89,10 @@ class ScriptedSummarizationProvider(SummarizationProvider):
         self._clock.sleep(latency)
         if fault := self._fault(request):
             raise fault
-        words = self._replies(request).split(" ")
+        reply = self._replies(request)
+        words = list(re.finditer(r"\S+", reply))
         cut = len(words) > request.max_output_tokens
-        text = " ".join(words[: request.max_output_tokens])
+        text = reply[: words[request.max_output_tokens - 1].end()] if cut else reply
         return Reply(
             text=text,
             usage=Usage(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from toolkit.config import Config
 from toolkit.engines.loading import EngineSpec, LoadedModel, acquire_model, release_model
@@ -12,7 +12,10 @@ from toolkit.engines.queue import Job
 from toolkit.errors import ConfigError, ContextTooLong
 from toolkit.mapreduce import Prompt, SummarySettings
 from toolkit.providers.base import SummarizationProvider
-from toolkit.records import Reply, Request, Usage
+from toolkit.records import Reply, Request, StopReason, Usage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Small chat models copy or answer the transcript unless the reply is begun for them, and they say what they
 # have to say in their first paragraph: hence a prefill and the empty line as the end.
@@ -64,7 +67,7 @@ class TransformersSummarizationProvider(SummarizationProvider):
     name: ClassVar[str] = "transformers"
     default_model: ClassVar[str | None] = "smollm2-135m"
     default_prompts: ClassVar[tuple[Prompt, Prompt, Prompt]] = CHAT_PROMPTS
-    default_chunk_tokens: ClassVar[int | None] = 640
+    default_chunk_tokens: ClassVar[int | None] = 1024
     # The cap is how a small model's reply usually ends; the unfinished sentence is dropped.
     cut_is_partial: ClassVar[bool] = False
 
@@ -82,8 +85,8 @@ class TransformersSummarizationProvider(SummarizationProvider):
         self._held_lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Load the model now."""
-        self._loaded()
+        """Load the model now, and see whether it can be told what to do."""
+        self.settings()
 
     def _loaded(self) -> LoadedModel:
         held = self._held
@@ -107,12 +110,15 @@ class TransformersSummarizationProvider(SummarizationProvider):
             caps = (
                 self.config.summary_max_tokens or prompt.max_output_tokens for prompt in SUMMARIZER_PROMPTS
             )
-            return engine.context_tokens + max(caps)
+            # The smallest, because a stage's own cap is subtracted again: none may get more than is read.
+            return engine.context_tokens + min(caps)
         return engine.context_tokens
 
     def count_tokens(self, text: str) -> int:
         """Count in the model's own tokens."""
-        return len(self._loaded().engine.tokenizer(text, add_special_tokens=False)["input_ids"])
+        # Not verbose: it would warn of texts longer than the context, which is why they are counted.
+        with self._loaded().engine.tokenizer() as tokenizer:
+            return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def settings(self) -> SummarySettings:
         """Return the base's settings, with the instructions that the kind of model needs."""
@@ -128,32 +134,48 @@ class TransformersSummarizationProvider(SummarizationProvider):
             settings = replace(settings, direct=direct, map=map_, reduce=reduce, system="")
         return replace(
             settings,
-            overhead_tokens=self._template_tokens(),
+            overhead_tokens=self._template_tokens(settings.system),
             sampling=config.sampling(repetition_penalty=1.1, no_repeat_ngram=4),
         )
 
-    def _template_tokens(self) -> int:
+    def _template_tokens(self, system: str) -> int:
         """Count what the chat template adds; four more for tokens that merge differently at the seams."""
-        return len(self._input_ids("", "", "")) + 4
+        return len(self._input_ids(system, "", "")) - self.count_tokens(system) + 4
 
     def _input_ids(self, system: str, prompt: str, prefill: str) -> list[int]:
         engine = self._loaded().engine
-        tokenizer = engine.tokenizer
-        if engine.encoder_decoder:
-            return list(tokenizer(prompt)["input_ids"])
-        if not tokenizer.chat_template:
-            raise ConfigError(
-                f"model={self.model!r} has no chat template, so it cannot be told what to do; "
-                "take an instruction-tuned one"
-            )
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": prompt})
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(tokenizer(str(text) + prefill, add_special_tokens=False)["input_ids"])
+        with engine.tokenizer() as tokenizer:
+            if engine.encoder_decoder:
+                return list(tokenizer(prompt, verbose=False)["input_ids"])
+            if not tokenizer.chat_template:
+                raise ConfigError(
+                    f"model={self.model!r} has no chat template, so it cannot be told what to do; "
+                    "take an instruction-tuned one"
+                )
+            text = _chat(tokenizer, system, prompt) + prefill
+            return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def generate(self, request: Request) -> Reply:
         """Answer one request, in a batch with those of other threads."""
         held = self._loaded()
+        with held.queue.arriving():
+            ids = self._admissible_ids(request, held)
+            cancelled = request.cancelled or threading.Event()
+            job = Job(ids, request.max_output_tokens, request.sampling, request.stop, cancelled)
+            future = held.queue.submit(job)
+        served = future.result()
+        written = bool(served.generated.text.strip())  # A prefill alone is no reply.
+        return Reply(
+            text=(request.prefill + served.generated.text).strip() if written else "",
+            usage=Usage(len(ids), served.generated.tokens, counter="tokenizer"),
+            stop_reason=served.generated.stop_reason if written else StopReason.EMPTY,
+            service_started=served.started,
+            service_ended=served.ended,
+            batch_size=served.batch_size,
+        )
+
+    def _admissible_ids(self, request: Request, held: LoadedModel) -> list[int]:
+        """Return the prompt in tokens; refuse what the model could not hold."""
         ids = self._input_ids(request.system, request.prompt, request.prefill)
         reply_tokens = 0 if held.engine.encoder_decoder else request.max_output_tokens
         if len(ids) + reply_tokens > held.engine.context_tokens:
@@ -161,14 +183,24 @@ class TransformersSummarizationProvider(SummarizationProvider):
                 f"a prompt of {len(ids)} tokens and a reply of up to {request.max_output_tokens} do not fit "
                 f"the context of {held.engine.context_tokens} tokens; lower chunk_tokens"
             )
-        cancelled = request.cancelled or threading.Event()
-        job = Job(ids, request.max_output_tokens, request.sampling, request.stop, cancelled)
-        served = held.queue.submit(job).result()
-        return Reply(
-            text=(request.prefill + served.generated.text).strip(),
-            usage=Usage(len(ids), served.generated.tokens, counter="tokenizer"),
-            stop_reason=served.generated.stop_reason,
-            service_started=served.started,
-            service_ended=served.ended,
-            batch_size=served.batch_size,
-        )
+        bound = held.engine.reply_tokens
+        if bound is not None and request.max_output_tokens > bound:
+            raise ContextTooLong(
+                f"a reply of up to {request.max_output_tokens} tokens does not fit the decoder's {bound} "
+                "positions; lower summary_max_tokens"
+            )
+        return ids
+
+
+def _chat(tokenizer: PreTrainedTokenizerBase, system: str, prompt: str) -> str:
+    """Apply the model's chat template; one that knows no system role gets both in the user's message."""
+    from jinja2 import TemplateError
+
+    user = {"role": "user", "content": prompt}
+    messages = [{"role": "system", "content": system}, user] if system else [user]
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except TemplateError:
+        if not system:
+            raise
+        return _chat(tokenizer, "", f"{system}\n\n{prompt}")

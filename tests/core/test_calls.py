@@ -1,0 +1,338 @@
+"""The path of a call: tries, waits, records and errors, on a clock that moves only when it is told to."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toolkit.calls import Calls, Phases
+from toolkit.clock import ManualClock
+from toolkit.errors import (
+    AuthenticationFailed,
+    ProviderError,
+    RateLimited,
+    RequestRejected,
+    TransientError,
+)
+from toolkit.protocols import Outcome, SummarizeParams
+from toolkit.providers.base import SummarizationProvider
+from toolkit.records import CallRecord, Reply, Request, Sampling, Stage, Status, StopReason, Usage
+from toolkit.retry import RetryPolicy
+
+REQUEST = Request("call-7", "bees", Stage.MAP, "Bees dance.", chunk_index=2, sampling=Sampling(seed=1))
+PHASES = ("queue_s", "retry_wait_s", "failed_attempts_s", "service_s", "overhead_s")
+POLICY = RetryPolicy(max_attempts=4, total_s=300.0, first_wait_s=1.0, max_wait_s=8.0)
+
+Step = Reply | BaseException | Callable[[Request], Any]
+
+
+class Play(SummarizationProvider):
+    """Gives one answer after the other, each after ``latency_s`` of its clock."""
+
+    name = "play"
+    default_model = "m1"
+
+    def __init__(self, *steps: Step, latency_s: float = 0.25, clock: ManualClock | None = None) -> None:
+        super().__init__()
+        self.clock = clock or ManualClock(start=100.0)
+        self.asked: list[float] = []
+        self._steps = steps
+        self._latency_s = latency_s
+
+    def generate(self, request: Request) -> Reply:
+        step = self._steps[len(self.asked)]
+        self.asked.append(self.clock.now())
+        self.clock.advance(self._latency_s)
+        if isinstance(step, BaseException):
+            raise step
+        made: Reply = step(request) if callable(step) else step
+        return made
+
+    def price(self, reply: Reply) -> float:
+        return reply.usage.output_tokens * 0.01
+
+
+def reply(**told: Any) -> Reply:
+    return Reply("Bees.", Usage(11, 3, 2, "counted"), **told)
+
+
+def call(
+    provider: Play, policy: RetryPolicy = POLICY, *, stop: threading.Event | None = None, seed: int = 1
+) -> Outcome:
+    seen: list[CallRecord] = []
+    params = SummarizeParams(
+        clock=provider.clock, stop=stop or threading.Event(), on_call=seen.append, episode_id="bees"
+    )
+    outcome = Calls(provider, params, policy, random.Random(seed)).generate(REQUEST)
+    assert seen == [outcome.record], "every call is reported once"
+    return outcome
+
+
+def phases(record: CallRecord) -> dict[str, float]:
+    return {name: getattr(record, name) for name in PHASES}
+
+
+def test_call_that_goes_well() -> None:
+    """The record says what was asked, what came back, what it cost and how long it took."""
+    provider = Play(reply(stop_reason=StopReason.LENGTH, batch_size=4))
+    outcome = call(provider)
+    assert outcome.reply is not None
+    assert outcome.error is None
+    record = outcome.record
+    assert (record.episode_id, record.call_id, record.stage, record.chunk_index) == ("bees", "call-7", "map", 2)
+    assert (record.provider, record.model, record.status) == ("play", "m1", Status.OK)
+    assert (record.stop_reason, record.batch_size, record.cost_usd) == (StopReason.LENGTH, 4, 0.03)
+    assert (record.input_tokens, record.output_tokens, record.cached_tokens) == (11, 3, 2)
+    assert (record.token_counter, record.error) == ("counted", None)
+    assert record.started_at == provider.clock.epoch() - 0.25
+    assert (record.service_s, record.total_s) == (0.25, 0.25)
+    assert [(a.call_id, a.attempt, a.service_s, a.error_kind) for a in record.attempts] == [
+        ("call-7", 1, 0.25, None)
+    ]
+
+
+def test_time_in_a_queue_is_no_service() -> None:
+    """Where a provider says when its model worked, waiting before and tidying after are told apart."""
+    clock = ManualClock(start=100.0)
+    provider = Play(reply(service_started=100.5, service_ended=102.5), latency_s=3.0, clock=clock)
+    record = call(provider).record
+    assert phases(record) == {
+        "queue_s": 0.5,
+        "service_s": 2.0,
+        "overhead_s": 0.5,
+        "retry_wait_s": 0.0,
+        "failed_attempts_s": 0.0,
+    }
+    assert record.attempts[0].service_s == 2.0
+
+
+FAILURES = st.sampled_from(
+    [
+        TransientError("broken"),
+        RateLimited("slow down"),
+        RateLimited("slow down", retry_after_s=7.5),
+        ConnectionResetError("reset"),
+        RequestRejected("wrong"),
+        KeyError("bug"),
+        CancelledError(),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(FAILURES, max_size=8),
+    st.floats(0, 20),
+    st.none() | st.floats(-50, 500),
+    st.none() | st.floats(-50, 500),
+    st.integers(0, 99),
+)
+def test_phases_add_up_to_the_total(
+    failures: list[Exception], latency_s: float, started: float | None, ended: float | None, seed: int
+) -> None:
+    """Whatever happens to a call, and whatever clock its provider reads, no phase is negative and none is lost."""
+    last = reply(service_started=started, service_ended=ended)
+    provider = Play(*failures, last, latency_s=latency_s)
+    record = call(provider, seed=seed).record
+    assert min(phases(record).values()) >= 0
+    assert sum(phases(record).values()) == pytest.approx(record.total_s, abs=1e-9)
+    assert record.total_s == pytest.approx(provider.clock.now() - 100.0, abs=1e-9)
+
+
+def test_broken_call_is_tried_again() -> None:
+    """Failed tries, the waits between them and the service are three different things."""
+    provider = Play(TransientError("broken"), ConnectionResetError("reset"), reply())
+    record = call(provider).record
+    assert record.status is Status.OK
+    assert [(a.attempt, a.error_kind) for a in record.attempts] == [
+        (1, "TransientError"),
+        (2, "TransientError"),
+        (3, None),
+    ]
+    assert (record.failed_attempts_s, record.service_s) == (0.5, 0.25)
+    waits = [after - before - 0.25 for before, after in zip(provider.asked, provider.asked[1:], strict=False)]
+    assert 0.5 <= waits[0] <= 1.0 <= waits[1] <= 2.0
+    assert record.retry_wait_s == pytest.approx(sum(waits))
+
+
+@pytest.mark.parametrize("tries", [1, 2, 4])
+def test_tries_are_bounded(tries: int) -> None:
+    """``max_attempts`` counts all tries, the first included; then the last error is the call's."""
+    provider = Play(*[TransientError(f"broken {n}") for n in range(9)])
+    outcome = call(provider, RetryPolicy(max_attempts=tries))
+    assert len(provider.asked) == len(outcome.record.attempts) == tries
+    assert outcome.record.status is Status.FAILED
+    assert outcome.record.error == f"play/m1: broken {tries - 1}"
+
+
+def test_rate_limited_tries_use_up_no_attempt() -> None:
+    """A server that asks to wait is waited for; its answers do not count towards ``max_attempts``."""
+    busy = [RateLimited("slow down") for _ in range(10)]
+    provider = Play(TransientError("broken"), *busy, reply())
+    outcome = call(provider, RetryPolicy(max_attempts=2))
+    assert outcome.record.status is Status.OK
+    assert len(outcome.record.attempts) == 12
+    provider = Play(TransientError("broken"), *busy, TransientError("again"))
+    assert call(provider, RetryPolicy(max_attempts=2)).record.error == "play/m1: again"
+
+
+def test_retry_after_is_waited_for_and_recorded() -> None:
+    """The next try comes no sooner than the server said, and the attempt keeps the server's figure."""
+    provider = Play(RateLimited("slow down", retry_after_s=40.0), reply())
+    record = call(provider).record
+    assert provider.asked == [100.0, 140.25]
+    assert record.attempts[0].retry_after_s == record.retry_wait_s == 40.0
+
+
+def test_time_is_bounded() -> None:
+    """A call that is limited for ever ends within ``total_s``, and a wait beyond it is not begun."""
+    provider = Play(*[RateLimited("slow down") for _ in range(1000)])
+    record = call(provider, RetryPolicy(total_s=60.0)).record
+    assert record.status is Status.FAILED
+    assert 30.0 <= record.total_s <= 60.25
+    provider = Play(RateLimited("slow down", retry_after_s=61.0))
+    record = call(provider, RetryPolicy(total_s=60.0)).record
+    assert (record.status, record.total_s, record.retry_wait_s) == (Status.FAILED, 0.25, 0.0)
+
+
+def test_wrong_request_is_not_tried_again() -> None:
+    """A rejected call costs one try; its error says whose it is."""
+    outcome = call(Play(AuthenticationFailed("no such key")))
+    assert outcome.reply is None
+    assert isinstance(outcome.error, AuthenticationFailed)
+    assert (outcome.error.provider, outcome.error.model, outcome.error.call_id) == ("play", "m1", "call-7")
+    assert outcome.record.error == str(outcome.error) == "play/m1: no such key"
+    assert (outcome.record.input_tokens, outcome.record.cost_usd, outcome.record.stop_reason) == (None,) * 3
+
+
+def test_names_that_a_provider_gave_are_kept() -> None:
+    """A provider that knows better which model failed is not overruled."""
+    outcome = call(Play(RequestRejected("no", provider="gateway", model="m1-0502")))
+    assert outcome.record.error == "gateway/m1-0502: no"
+
+
+def faulty(request: Request) -> Reply:
+    return len(None)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (faulty, "TypeError: object of type 'NoneType' has no len()"),
+        (lambda request: None, "TypeError: generate returned NoneType and no Reply"),
+        (lambda request: "Bees.", "TypeError: generate returned str and no Reply"),
+    ],
+)
+def test_bug_in_a_provider_is_a_failed_call(step: Step, says: str) -> None:
+    """A mistake in a provider fails its call by name, with its cause, and takes no other call with it."""
+    outcome = call(Play(step))
+    error = outcome.error
+    assert isinstance(error, ProviderError)
+    assert outcome.record.status is Status.FAILED
+    assert outcome.record.error == f"play/m1: {says}"
+    assert (error.provider, error.model, error.call_id) == ("play", "m1", "call-7")
+    assert isinstance(error.__cause__, TypeError)
+    assert outcome.reply is None
+
+
+def test_interrupt_is_no_failed_call() -> None:
+    """Ctrl-C passes through: it is not tried again as if a server had failed."""
+    provider = Play(KeyboardInterrupt(), reply())
+    with pytest.raises(KeyboardInterrupt):
+        call(provider)
+    assert len(provider.asked) == 1
+
+
+def test_stop_before_the_first_try() -> None:
+    """A run that was stopped sends nothing more; the call is recorded as cancelled."""
+    stop = threading.Event()
+    stop.set()
+    provider = Play(reply())
+    outcome = call(provider, stop=stop)
+    assert provider.asked == []
+    assert (outcome.reply, outcome.error) == (None, None)
+    assert (outcome.record.status, outcome.record.total_s, outcome.record.attempts) == (
+        Status.CANCELLED,
+        0.0,
+        (),
+    )
+
+
+def test_stop_during_a_backoff() -> None:
+    """A stop between two tries ends the wait, and no further try is made."""
+    stop = threading.Event()
+
+    def fail_and_stop(request: Request) -> Reply:
+        stop.set()
+        raise TransientError("broken")
+
+    provider = Play(fail_and_stop, reply())
+    record = call(provider, stop=stop).record
+    assert len(provider.asked) == 1
+    assert (record.status, record.error, record.retry_wait_s) == (Status.CANCELLED, None, 0.0)
+    assert [attempt.error_kind for attempt in record.attempts] == ["TransientError"]
+
+
+def test_stop_during_a_try_keeps_its_reply() -> None:
+    """What was paid for is kept, also if the stop came while it was under way."""
+    stop = threading.Event()
+
+    def answer(request: Request) -> Reply:
+        stop.set()
+        return reply()
+
+    assert call(Play(answer), stop=stop).record.status is Status.OK
+
+
+def test_provider_hears_of_the_stop() -> None:
+    """The request carries the run's stop event, so that a local model can end at the next token."""
+    stop, heard = threading.Event(), []
+
+    def answer(request: Request) -> Reply:
+        heard.append(request.cancelled)
+        raise CancelledError
+
+    record = call(Play(answer), stop=stop).record
+    assert heard == [stop]
+    assert (record.status, record.queue_s, record.attempts) == (Status.CANCELLED, 0.25, ())
+
+
+def test_calls_of_many_threads_do_not_mix() -> None:
+    """Calls that run together keep their own tries, errors and names."""
+    clock = ManualClock()
+
+    class Echo(Play):
+        def generate(self, request: Request) -> Reply:
+            if request.chunk_index is not None and request.chunk_index % 2:
+                raise RequestRejected(f"no {request.call_id}")
+            return Reply(request.prompt, Usage(1, 1))
+
+    calls = Calls(Echo(clock=clock), SummarizeParams(clock=clock), POLICY)
+    requests = [Request(f"c{n}", "e", Stage.MAP, f"p{n}", chunk_index=n) for n in range(100)]
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(calls.generate, requests))
+    for n, outcome in enumerate(outcomes):
+        assert outcome.record.call_id == f"c{n}"
+        said = outcome.error.message if outcome.error else outcome.reply and outcome.reply.text
+        assert said == (f"no c{n}" if n % 2 else f"p{n}")
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.floats(0, 100), st.none() | st.floats(-10, 1000)), max_size=20))
+def test_phases_split_a_span_without_gaps(links: list[tuple[float, float | None]]) -> None:
+    """Each moment belongs to one phase, whatever readings are given for its ends."""
+    clock = ManualClock(start=5.0)
+    chain = Phases(clock)
+    for number, (seconds, at) in enumerate(links):
+        clock.advance(seconds)
+        assert chain.mark(f"phase {number % 3}", at) >= 0
+    chain.mark("rest")
+    assert chain.total_s == pytest.approx(clock.now() - 5.0)
+    assert sum(chain.seconds.values()) == pytest.approx(chain.total_s)

@@ -1,0 +1,640 @@
+"""Local models: a reply depends on its own request and on nothing else that the model works on."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from toolkit.config import Config
+from toolkit.engines import loading
+from toolkit.engines.loading import EngineSpec, acquire_model, release_model, unload_idle_models
+from toolkit.engines.queue import Generated, Job
+from toolkit.engines.torch import TOKENIZER_COPIES, TorchEngine, choose_device, choose_dtype
+from toolkit.engines.weights import find_weights
+from toolkit.errors import ConfigError, ContextTooLong, ModelUnavailable
+from toolkit.protocols import SummarizeParams
+from toolkit.providers.transformers import TransformersSummarizationProvider
+from toolkit.records import Request, Sampling, Stage, Status, StopReason
+
+if TYPE_CHECKING:
+    import torch
+
+ModelFolder = Callable[[str], Path]
+KINDS = ["llama", "t5", "bart", "pegasus", "led"]
+TEXTS = (
+    "Rain fell on the hill",
+    "Mara keeps bees; Jonas asks how a bee finds flowers.",
+    "she says: they dance. " * 7,
+    "spring",
+    "The hill is dry, the spring is not.",
+)
+CAPS = (12, 30, 20, 36, 5)
+COMPANIES = [(0, 1, 2, 3, 4), (3, 2), (0, 4), (1, 1, 1), (4, 3, 2, 1, 0)]
+
+
+@pytest.fixture(scope="session")
+def engine_of(model_folder: ModelFolder) -> Callable[[str], TorchEngine]:
+    """Load a tiny model in float32, once for all tests."""
+    loaded: dict[str, TorchEngine] = {}
+
+    def engine(kind: str) -> TorchEngine:
+        if kind not in loaded:
+            weights = find_weights(str(model_folder(kind)))
+            loaded[kind] = TorchEngine(weights, device="cpu", dtype="float32")
+        return loaded[kind]
+
+    return engine
+
+
+EngineOf = Callable[[str], TorchEngine]
+
+
+@pytest.fixture
+def _unloaded() -> Iterator[None]:
+    """Start and end without loaded models."""
+    unload_idle_models()
+    yield
+    unload_idle_models()
+
+
+def make_job(
+    engine: TorchEngine,
+    text: str = TEXTS[1],
+    cap: int = 20,
+    sampling: Sampling = Sampling(),
+    stop: tuple[str, ...] = (),
+) -> Job:
+    with engine.tokenizer() as tokenizer:
+        return Job(list(tokenizer(text)["input_ids"]), cap, sampling, stop)
+
+
+def tokens_of(engine: TorchEngine, jobs: list[Job], patch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Return the replies in tokens, as the engine hands them to its tokenizer; text hides some."""
+    seen: list[list[int]] = []
+    with engine.tokenizer() as lent:  # The copy that is lent next, as nobody else wants one.
+        decode = lent.decode
+
+    def listen(ids: list[int], **options: object) -> object:
+        seen.append(list(ids))
+        return decode(ids, **options)
+
+    with patch.context() as patched:
+        patched.setattr(lent, "decode", listen)
+        engine.run(jobs)
+    return seen[-len(jobs) :]
+
+
+def plain_greedy(
+    model: torch.nn.Module,
+    job: Job,
+    *,
+    penalize_prompt: bool = False,
+) -> list[int]:
+    """Choose a reply's tokens one by one, without cache, padding or company: what the engine must equal."""
+    import torch
+
+    reply: list[int] = []
+    penalty, size = job.sampling.repetition_penalty, job.sampling.no_repeat_ngram
+    while len(reply) < job.max_new_tokens:
+        with torch.inference_mode():
+            scores = model(torch.tensor([job.input_ids + reply])).logits[0, -1].tolist()
+        for token in {*reply, *(job.input_ids if penalize_prompt else ())}:
+            scores[token] *= penalty if scores[token] < 0 else 1 / penalty
+        if size:
+            for start in range(len(reply) - size + 1):
+                *head, last = reply[start : start + size]
+                if head == reply[len(reply) - size + 1 :]:
+                    scores[last] = -float("inf")
+        reply.append(max(range(len(scores)), key=scores.__getitem__))
+        if reply[-1] == 4:  # The tiny model's end token.
+            return reply[:-1]
+    return reply
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reply_is_the_same_alone_and_in_any_company(kind: str, engine_of: EngineOf) -> None:
+    """Padding, a neighbour's cap or its place in the batch must not change a reply, its count or its end."""
+    engine = engine_of(kind)
+    jobs = [make_job(engine, text, cap) for text, cap in zip(TEXTS, CAPS, strict=True)]
+    alone = [engine.run([job])[0] for job in jobs]
+    assert len({reply.text for reply in alone}) == len(jobs)
+    for company in COMPANIES:
+        assert engine.run([jobs[i] for i in company]) == [alone[i] for i in company]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_job_keeps_its_own_cap(kind: str, engine_of: EngineOf) -> None:
+    """A reply that is cut is the start of the longer one: the batch's largest cap is not everybody's."""
+    engine = engine_of(kind)
+    long = engine.run([make_job(engine, cap=24)])[0]
+    assert (long.tokens, long.stop_reason) == (24, StopReason.LENGTH)
+    short, other = engine.run([make_job(engine, cap=7), make_job(engine, TEXTS[0], cap=24)])
+    assert (short.tokens, short.stop_reason) == (7, StopReason.LENGTH)
+    assert other.tokens == 24
+    # The last character may be half a one: a token is some of its bytes.
+    assert long.text.startswith(short.text.rstrip("\ufffd"))
+
+
+@pytest.fixture(scope="session")
+def bare_llama(model_folder: ModelFolder) -> torch.nn.Module:
+    """Load the tiny causal model without an engine around it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(model_folder("llama"), dtype=torch.float32)
+    return model.eval()
+
+
+SAMPLINGS = [
+    Sampling(),
+    Sampling(repetition_penalty=1.7),
+    Sampling(no_repeat_ngram=1),
+    Sampling(no_repeat_ngram=2),
+    Sampling(repetition_penalty=1.3, no_repeat_ngram=3),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=repr)
+def test_engine_chooses_as_the_definition_says(
+    sampling: Sampling, engine_of: EngineOf, bare_llama: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cache, padding and batch change no token against a plain loop that penalizes and bans by definition."""
+    engine = engine_of("llama")
+    jobs = [make_job(engine, text, cap, sampling) for text, cap in zip(TEXTS, CAPS, strict=True)]
+    assert tokens_of(engine, jobs, monkeypatch) == [plain_greedy(bare_llama, job) for job in jobs]
+
+
+def test_penalty_spares_the_prompt(
+    engine_of: EngineOf, bare_llama: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A summary has to reuse the transcript's words: penalizing those gives other replies than ours."""
+    engine = engine_of("llama")
+    jobs = [make_job(engine, text, 20, Sampling(repetition_penalty=1.7)) for text in TEXTS]
+    ours = tokens_of(engine, jobs, monkeypatch)
+    theirs = [plain_greedy(bare_llama, job, penalize_prompt=True) for job in jobs]
+    assert sum(our != their for our, their in zip(ours, theirs, strict=True)) > 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["pegasus", "t5"])
+def test_no_ngram_stands_twice_in_a_reply(
+    kind: str, size: int, engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small models fall into loops; the same replies without the ban show that these would."""
+    engine = engine_of(kind)
+
+    def repeated(sampling: Sampling) -> bool:
+        jobs = [make_job(engine, text, 60, sampling) for text in TEXTS]
+        replies = tokens_of(engine, jobs, monkeypatch)
+        grams = [list(zip(*(reply[i:] for i in range(size)), strict=False)) for reply in replies]
+        return any(len(set(of_one)) < len(of_one) for of_one in grams)
+
+    assert repeated(Sampling())
+    assert not repeated(Sampling(no_repeat_ngram=size))
+
+
+def test_settings_of_the_model_itself_do_not_apply(
+    model_folder: ModelFolder, tmp_path: Path, engine_of: EngineOf
+) -> None:
+    """A penalty in the model's generation_config.json would change replies behind the config's back."""
+    import json
+    import shutil
+
+    folder = Path(shutil.copytree(model_folder("llama"), tmp_path / "penalized"))
+    path = folder / "generation_config.json"
+    own = json.loads(path.read_text())
+    own |= {"repetition_penalty": 2.0, "do_sample": True, "temperature": 1.5, "min_new_tokens": 9}
+    path.write_text(json.dumps(own | {"no_repeat_ngram_size": 1, "max_length": 20}))
+    changed = TorchEngine(find_weights(str(folder)), device="cpu", dtype="float32")
+    jobs = [make_job(changed, text, 40) for text in TEXTS]
+    assert changed.run(jobs) == engine_of("llama").run(jobs)
+
+
+@pytest.mark.parametrize("kind", ["llama", "bart"])
+def test_stop_string_ends_a_reply(kind: str, engine_of: EngineOf) -> None:
+    """The reply ends before the stop string, and neither text nor count know of longer company."""
+    engine = engine_of(kind)
+    whole = engine.run([make_job(engine, TEXTS[4], 40)])[0]
+    for begin, length in itertools.product((0, 3, 11), (1, 2, 6)):
+        stop = whole.text[begin : begin + length]
+        if "\ufffd" in stop:
+            continue
+        job = make_job(engine, TEXTS[4], 40, stop=("not in it", stop))
+        alone = engine.run([job])[0]
+        assert alone.text == whole.text[: whole.text.index(stop)]
+        assert alone.stop_reason is StopReason.STOP
+        assert alone.tokens < whole.tokens
+        assert engine.run([make_job(engine, cap=40), job])[1] == alone
+
+
+def drawn(engine: TorchEngine, text: str, *, seed: int | None, temperature: float = 1.0) -> Job:
+    return make_job(engine, text, 15, Sampling(temperature=temperature, seed=seed))
+
+
+@pytest.mark.parametrize("kind", ["llama", "bart"])
+def test_seed_repeats_a_reply_in_any_company(kind: str, engine_of: EngineOf) -> None:
+    """Noise belongs to the request: drawn for the batch as a whole it would depend on who else is there."""
+    engine = engine_of(kind)
+    jobs = [drawn(engine, text, seed=5) for text in TEXTS]
+    alone = [engine.run([job])[0] for job in jobs]
+    for company in COMPANIES:
+        assert engine.run([jobs[i] for i in company]) == [alone[i] for i in company]
+    assert engine.run([drawn(engine, TEXTS[0], seed=6)]) != alone[:1]
+
+
+def test_one_seed_draws_differently_for_each_prompt(engine_of: EngineOf) -> None:
+    """At a temperature at which noise alone decides, two prompts with one seed still differ."""
+    engine = engine_of("llama")
+    replies = engine.run([drawn(engine, text, seed=5, temperature=1e9) for text in TEXTS])
+    assert len({reply.text for reply in replies}) == len(TEXTS)
+
+
+def test_without_a_seed_replies_vary(engine_of: EngineOf) -> None:
+    """Equal requests without a seed are drawn anew, in one batch and from batch to batch."""
+    engine = engine_of("llama")
+    job = drawn(engine, TEXTS[0], seed=None, temperature=1e9)
+    replies = engine.run([job, job]) + engine.run([job])
+    assert len({reply.text for reply in replies}) == 3
+
+
+def test_draws_follow_the_models_probabilities(
+    engine_of: EngineOf, bare_llama: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over many seeds the likeliest token comes as often as its probability at that temperature says."""
+    import torch
+
+    engine = engine_of("llama")
+    draws, temperature = 300, 2.0
+    jobs = [make_job(engine, TEXTS[0], 1, Sampling(temperature, seed=seed)) for seed in range(draws)]
+    with torch.inference_mode():
+        scores = bare_llama(torch.tensor([jobs[0].input_ids])).logits[0, -1] / temperature
+    probability, best = scores.softmax(-1).max(-1)
+    share = tokens_of(engine, jobs, monkeypatch).count([int(best)]) / draws
+    deviation = (float(probability) * (1 - float(probability)) / draws) ** 0.5
+    assert 0.02 < probability < 0.98
+    assert share == pytest.approx(float(probability), abs=5 * deviation)
+
+
+def test_smallest_top_p_is_greedy(engine_of: EngineOf) -> None:
+    """With the share of probability going to zero only the likeliest token is left to draw."""
+    engine = engine_of("llama")
+    narrow = [make_job(engine, text, 15, Sampling(temperature=2.0, top_p=1e-6)) for text in TEXTS]
+    greedy = [make_job(engine, text, 15) for text in TEXTS]
+    assert engine.run(narrow) == engine.run(greedy)
+
+
+class CancelledAfter(threading.Event):
+    """Is set once it has been asked so many times: a cancellation at a known token."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._left = times
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def test_cancellation_ends_a_reply_at_the_next_token(engine_of: EngineOf) -> None:
+    """A cancelled reply stops at once and leaves its company alone; a deaf one would run to its cap."""
+    engine = engine_of("llama")
+    ids = make_job(engine).input_ids
+    cancelled = Job(ids, 400, cancelled=CancelledAfter(4))
+    assert engine.run([cancelled])[0].tokens == 5
+    kept = make_job(engine, TEXTS[0], 30)
+    alone = engine.run([kept])[0]
+    assert engine.run([Job(ids, 400, cancelled=CancelledAfter(4)), kept])[1] == alone
+
+
+def test_led_attends_globally_to_its_first_token(engine_of: EngineOf, model_folder: ModelFolder) -> None:
+    """Without that, what lies beyond a window is unseen: only with it the reply is transformers' own."""
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
+    engine = engine_of("led")
+    job = make_job(engine, TEXTS[2], 25)
+    ids = torch.tensor([job.input_ids + [0] * (-len(job.input_ids) % 8)])
+    first = torch.zeros_like(ids)
+    first[:, 0] = 1
+    model = AutoModelForSeq2SeqLM.from_pretrained(model_folder("led")).eval()
+
+    def text(mask: torch.Tensor) -> str:
+        with torch.inference_mode():
+            out = model.generate(
+                ids, attention_mask=(ids != 0).long(), global_attention_mask=mask, max_new_tokens=25
+            )
+        with engine.tokenizer() as tokenizer:
+            return str(tokenizer.decode(out[0, 1:].tolist(), skip_special_tokens=True))
+
+    ours = engine.run([job])[0].text
+    assert ours == text(first)
+    assert ours != text(torch.zeros_like(first))
+
+
+def test_full_memory_is_told_without_what_filled_it(
+    engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that drags PyTorch's traceback along keeps the tensors that did not fit: halves fail too."""
+    import torch
+
+    from toolkit.engines.queue import OutOfMemory
+
+    def full(**options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine = engine_of("llama")
+    monkeypatch.setattr(engine._model, "generate", full)
+    with pytest.raises(OutOfMemory, match="CUDA out of memory") as caught:
+        engine.run([make_job(engine)])
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "meta", "hpu", "xla", "cpu:x"])
+def test_device_that_is_not_here_is_a_config_error(name: str) -> None:
+    """A wrong device is told in one line that names it, not by a crash in the middle of loading."""
+    with pytest.raises(ConfigError, match=f"device='{name}' cannot be used here") as caught:
+        choose_device(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_devices_and_formats_that_are_here() -> None:
+    """What is asked for is kept, and ``auto`` is resolved to something that exists."""
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") in {"cpu", "cuda", "mps"}
+    assert choose_dtype("auto", "cpu") in {"bfloat16", "float32"}
+    assert choose_dtype("float32", "cpu") == "float32"
+    assert choose_dtype("bfloat16", "cpu") == "bfloat16"
+
+
+def test_bfloat16_models_answer(model_folder: ModelFolder) -> None:
+    """Penalties, bans and noise are computed on scores of half the precision too."""
+    engine = TorchEngine(find_weights(str(model_folder("llama"))), device="cpu", dtype="bfloat16")
+    sampling = Sampling(0.7, top_p=0.9, seed=1, repetition_penalty=1.1, no_repeat_ngram=3)
+    replies = engine.run([make_job(engine, text, 10, sampling) for text in TEXTS])
+    assert all(isinstance(reply, Generated) and 0 < reply.tokens <= 10 for reply in replies)
+
+
+# What the provider makes of it.
+
+LONG_TEXT = "\n".join(
+    f"Mara: The hill number {n} is dry, and the spring is not. Bees dance there." for n in range(90)
+)
+
+
+@pytest.fixture
+def make_provider(
+    model_folder: ModelFolder, _unloaded: None
+) -> Iterator[Callable[..., TransformersSummarizationProvider]]:
+    """Make providers of a tiny model in float32, closed at the test's end."""
+    made: list[TransformersSummarizationProvider] = []
+
+    def make(kind: str = "llama", **settings: object) -> TransformersSummarizationProvider:
+        config = Config(model=str(model_folder(kind)), device="cpu", dtype="float32", **settings)
+        made.append(TransformersSummarizationProvider(config))
+        return made[-1]
+
+    yield make
+    for provider in made:
+        provider.close()
+
+
+MakeProvider = Callable[..., TransformersSummarizationProvider]
+
+
+def request(prompt: str, **values: object) -> Request:
+    return Request("c", "e", Stage.DIRECT, prompt, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_request_for_a_long_text_fits(kind: str, make_provider: MakeProvider) -> None:
+    """Chunks as long as the context allows leave room for their template, system message and reply."""
+    provider = make_provider(kind, chunk_tokens=100_000, system_prompt="You summarize. " * 4)
+    summary = provider.summarize(LONG_TEXT, {"chunk_parallelism": 4})
+    # Notes of a random model are no text: they can be longer than their cap when they are read again.
+    mapped = [call for call in summary.calls if call.stage is Stage.MAP]
+    assert len(mapped) == summary.chunks > 1
+    assert [call.error for call in mapped if call.error] == []
+    room = provider.settings().room(provider.settings().map, provider.count_tokens)
+    assert max(call.input_tokens or 0 for call in mapped) > 0.8 * room
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_longest_text_that_is_not_cut_fits(kind: str, make_provider: MakeProvider) -> None:
+    """A text that just fills the room for one request is answered by one."""
+    provider = make_provider(kind, chunk_tokens=100_000, system_prompt="You summarize. " * 4)
+    room = provider.settings().room(provider.settings().direct, provider.count_tokens)
+    text = "rain"
+    while provider.count_tokens(text + " rain") <= room:
+        text += " rain"
+    summary = provider.summarize(text)
+    assert [(call.stage, call.error) for call in summary.calls] == [(Stage.DIRECT, None)]
+
+
+def test_t5_is_told_its_task(make_provider: MakeProvider) -> None:
+    """T5 knows several tasks and takes the one in front of the text; the other models take the text alone."""
+    for kind, task in (("t5", "summarize: "), ("bart", "")):
+        provider = make_provider(kind, summary_max_tokens=8)
+        settings = provider.settings()
+        assert [p.template for p in (settings.direct, settings.map, settings.reduce)] == [task + "{text}"] * 3
+        (call,) = provider.summarize("Rain fell.").calls
+        assert call.input_tokens == provider.count_tokens(task + "Rain fell.") + 1
+
+
+def test_own_prompt_goes_before_the_task(make_provider: MakeProvider) -> None:
+    """A prompt of the user's own reaches T5 as it stands."""
+    provider = make_provider("t5", direct_prompt="shorten: {text}")
+    assert provider.settings().direct.template == "shorten: {text}"
+
+
+def test_chat_model_without_template_is_a_config_error(make_provider: MakeProvider) -> None:
+    """Known before the first text, in words, not as a failure of each call."""
+    with pytest.raises(ConfigError, match="has no chat template"):
+        make_provider("llama-base").prepare()
+
+
+def test_prompt_beyond_the_context_is_refused(make_provider: MakeProvider) -> None:
+    """A model fed with more than it has positions for writes nonsense; the error states the figures."""
+    provider = make_provider()
+    with pytest.raises(ContextTooLong, match=r"\d+ tokens.*512"):
+        provider.generate(request("rain " * 600))
+    with pytest.raises(ContextTooLong, match="reply of up to 511"):
+        provider.generate(request("rain", max_output_tokens=511))
+    encoder = make_provider("bart")
+    assert encoder.generate(request("rain", max_output_tokens=250)).usage.output_tokens <= 250
+    with pytest.raises(ContextTooLong):
+        encoder.generate(request("rain " * 600, max_output_tokens=8))
+
+
+def test_cap_beyond_the_decoder_is_refused(make_provider: MakeProvider) -> None:
+    """A reply longer than the decoder has positions for would crash the model, on a GPU for good."""
+    provider = make_provider("led")
+    with pytest.raises(ContextTooLong, match=r"193 tokens.*192"):
+        provider.generate(request("rain", max_output_tokens=193))
+    assert provider.generate(request("rain", max_output_tokens=192)).usage.output_tokens > 0
+    assert make_provider("t5").generate(request("rain", max_output_tokens=600)).usage.output_tokens > 0
+
+
+def test_prefill_without_more_is_an_empty_reply(make_provider: MakeProvider) -> None:
+    """A model that stops at once has summarized nothing, though the words put into its mouth are text."""
+    provider = make_provider()
+    begun = provider.generate(request("rain", prefill="They discuss", max_output_tokens=10))
+    assert begun.text.startswith("They discuss")
+    first = begun.text.removeprefix("They discuss").strip()[0]
+    reply = provider.generate(request("rain", prefill="They discuss", stop=(first,), max_output_tokens=10))
+    assert (reply.text, reply.stop_reason) == ("", StopReason.EMPTY)
+
+
+def test_stop_event_cancels_a_summary(make_provider: MakeProvider) -> None:
+    """A run that is stopped in the middle of a reply does not wait for its end."""
+    provider = make_provider()
+    summary = provider.summarize("Rain fell.", SummarizeParams(stop=CancelledAfter(4)))
+    assert summary.status is Status.CANCELLED
+    assert [call.status for call in summary.calls] == [Status.CANCELLED]
+
+
+def test_requests_of_all_providers_share_batches(make_provider: MakeProvider) -> None:
+    """Many threads on two providers: replies are those of one thread alone, and batches hold several."""
+    providers = [make_provider(), make_provider()]
+    texts = [f"{text} {n}" for n in range(3) for text in TEXTS]
+    alone = [providers[0].generate(request(text, max_output_tokens=8)).text for text in texts]
+    together = threading.Barrier(len(texts))
+
+    def ask(number: int) -> tuple[str, int]:
+        together.wait(60)
+        reply = providers[number % 2].generate(request(texts[number], max_output_tokens=8))
+        return reply.text, reply.batch_size or 0
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        replies = list(pool.map(ask, range(len(texts))))
+    assert [text for text, _ in replies] == alone
+    assert max(size for _, size in replies) > 1
+    assert providers[0]._loaded().engine is providers[1]._loaded().engine
+
+
+def test_counting_from_many_threads(make_provider: MakeProvider) -> None:
+    """Counts agree with one thread's; a tokenizer shared by threads fails with 'Already borrowed'."""
+    provider = make_provider()
+    texts = [" ".join(TEXTS[: 1 + n % 5]) * (1 + n % 3) for n in range(400)]
+    expected = [provider.count_tokens(text) for text in texts]
+    together = threading.Barrier(8)
+
+    def count(_: int) -> list[int]:
+        together.wait(60)
+        return [provider.count_tokens(text) for text in texts]
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(count, range(8)))
+    assert all(counts == expected for counts in results)
+
+
+def test_a_tokenizer_is_lent_to_one_thread_at_a_time(make_provider: MakeProvider) -> None:
+    """Two threads never hold one copy, and no more copies are made than the bound says."""
+    engine = make_provider()._loaded().engine
+    held: set[int] = set()
+    ever: set[int] = set()
+    lock = threading.Lock()
+    together = threading.Barrier(TOKENIZER_COPIES)
+
+    def borrow(turn: int) -> None:
+        with engine.tokenizer() as tokenizer:
+            with lock:
+                assert id(tokenizer) not in held
+                held.add(id(tokenizer))
+                ever.add(id(tokenizer))
+            if turn < TOKENIZER_COPIES:
+                together.wait(60)
+            with lock:
+                held.remove(id(tokenizer))
+
+    with ThreadPoolExecutor(3 * TOKENIZER_COPIES) as pool:
+        list(pool.map(borrow, range(60)))
+    assert len(ever) == TOKENIZER_COPIES
+
+
+# One copy of a model.
+
+
+def spec_of(folder: Path) -> EngineSpec:
+    return EngineSpec(str(folder), None, "cpu", "float32", 4096, False)
+
+
+@pytest.mark.usefixtures("_unloaded")
+def test_many_threads_load_one_copy(model_folder: ModelFolder) -> None:
+    """Two copies of a large model do not fit into memory."""
+    spec = spec_of(model_folder("llama"))
+    together = threading.Barrier(6)
+
+    def acquire(_: int) -> int:
+        together.wait(60)
+        return id(acquire_model(spec))
+
+    with ThreadPoolExecutor(6) as pool:
+        held = set(pool.map(acquire, range(6)))
+    for _ in range(6):
+        release_model(spec)
+    assert len(held) == 1
+
+
+@pytest.mark.usefixtures("_unloaded")
+def test_only_idle_models_are_unloaded(model_folder: ModelFolder) -> None:
+    """A model in use stays, also when another is asked for; one that nobody uses goes."""
+    first, second = spec_of(model_folder("llama")), spec_of(model_folder("bart"))
+    used = acquire_model(first)
+    acquire_model(first)
+    release_model(first)
+    unload_idle_models()
+    other = acquire_model(second)
+    job = make_job(used.engine, cap=2)
+    assert used.queue.submit(job).result(60).generated.tokens == 2
+    release_model(first)
+    release_model(second)
+    assert acquire_model(second) is other
+    assert acquire_model(first) is used
+    release_model(second)
+    release_model(first)
+    unload_idle_models()
+    with pytest.raises(RuntimeError, match="closed"):
+        used.queue.submit(job)
+    assert loading._loaded == {}
+
+
+@pytest.mark.usefixtures("_unloaded")
+def test_idle_model_makes_room_for_another(model_folder: ModelFolder) -> None:
+    """Notebooks go from model to model: the last one's memory is free before the next one loads."""
+    first, second = spec_of(model_folder("llama")), spec_of(model_folder("bart"))
+    idle = acquire_model(first)
+    release_model(first)
+    acquire_model(second)
+    release_model(second)
+    with pytest.raises(RuntimeError, match="closed"):
+        idle.queue.submit(make_job(idle.engine))
+
+
+@pytest.mark.usefixtures("_unloaded")
+def test_closed_provider_gives_its_model_back(model_folder: ModelFolder) -> None:
+    """Closing twice gives back once; a provider that was closed can be used again."""
+    config = Config(model=str(model_folder("llama")), device="cpu", dtype="float32")
+    provider, other = TransformersSummarizationProvider(config), TransformersSummarizationProvider(config)
+    provider.prepare()
+    other.prepare()
+    provider.close()
+    provider.close()
+    unload_idle_models()
+    assert other.generate(request("rain", max_output_tokens=2)).usage.output_tokens <= 2
+    other.close()
+    unload_idle_models()
+    assert loading._loaded == {}
+
+
+def test_missing_model_is_unavailable(tmp_path: Path) -> None:
+    """A folder without weights is named, before anything runs."""
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelUnavailable, match="Tried"):
+        TransformersSummarizationProvider(Config(model=str(tmp_path), device="cpu")).prepare()
