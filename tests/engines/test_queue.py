@@ -321,7 +321,7 @@ def test_an_idle_model_waits_for_announced_jobs() -> None:
         sizes.append(len(jobs))
         return [Generated("done", 1, StopReason.STOP) for _ in jobs]
 
-    queue = BatchQueue(run_batch, batch_tokens=1000, clock=SystemClock(), linger_s=0.0)
+    queue = BatchQueue(run_batch, batch_tokens=1000, clock=ManualClock(), linger_s=0.0)
     try:
         with queue.arriving():
             first = queue.submit(Job([1], 1))
