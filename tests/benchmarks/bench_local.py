@@ -18,6 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from toolkit import Config, TransformersSummarizationProvider
+from toolkit.engines.quiet import quiet_transformers
 from toolkit.engines.weights import find_weights
 from toolkit.records import Request, Sampling, Stage
 
@@ -33,7 +34,7 @@ SENTENCES = [
 
 
 def prompt_of(tokens: int, tokenizer) -> list[int]:
-    text = " ".join(SENTENCES[i % len(SENTENCES)] for i in range(tokens))
+    text = " ".join(SENTENCES[i % len(SENTENCES)] for i in range(tokens // 10))
     head = tokenizer("Summarize this part of a podcast:\n\n", add_special_tokens=False)["input_ids"]
     return (head + tokenizer(text, add_special_tokens=False)["input_ids"])[:tokens]
 
@@ -76,13 +77,14 @@ def toolkit_calls(texts: list[str], provider: TransformersSummarizationProvider)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2, help="the two sides take turns so many times")
+    parser.add_argument("--rounds", type=int, default=1, help="the two sides take turns so many times")
     rounds = parser.parse_args().rounds
     weights = find_weights("smollm2-135m")
     tokenizer = AutoTokenizer.from_pretrained(weights.folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        weights.folder, dtype=torch.float32, local_files_only=True
-    ).eval()
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(
+            weights.folder, dtype=torch.float32, local_files_only=True
+        ).eval()
     providers = {
         dtype: TransformersSummarizationProvider(Config(dtype=dtype)) for dtype in ("auto", "float32")
     }

@@ -1,8 +1,8 @@
 """How the embedded model's summaries compare with the plainest baseline, the first three sentences.
 
-ROUGE-1, ROUGE-2 and ROUGE-L F-measure (Lin 2004, with stemming) against the sample episodes' references. One
-reference an episode and five episodes are few: read the summaries too. Prints a table, the summaries and, last,
-one JSON line.
+ROUGE-1, ROUGE-2 and ROUGE-L F-measure (Lin 2004, with stemming) against the references of the samples. One
+reference an episode and five episodes are few: read the summaries too. Prints a table, the summaries and,
+last, one JSON line.
 """
 
 from __future__ import annotations

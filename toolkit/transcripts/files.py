@@ -107,9 +107,9 @@ def _transcripts_of(reference: Path) -> list[Path]:
     """Return the transcripts beside a file that is named like a reference; none for all other files."""
     if not reference.name.endswith(REFERENCE_SUFFIX):
         return []
-    id = reference.name.removesuffix(REFERENCE_SUFFIX)
+    episode_id = reference.name.removesuffix(REFERENCE_SUFFIX)
     return [
-        path for path in sorted(reference.parent.iterdir()) if path.stem == id and _may_be_transcript(path)
+        path for path in sorted(reference.parent.iterdir()) if path.stem == episode_id and _may_be_transcript(path)
     ]
 
 

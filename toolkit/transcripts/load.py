@@ -116,11 +116,11 @@ def _without_clashes(episodes: list[Episode]) -> tuple[list[Episode], list[Trans
         by_id[episode.id].append(episode)
     clashes = [
         TranscriptError(
-            f"the id {id!r} (the file's name without suffix) is also that of "
+            f"the id {episode_id!r} (the file's name without suffix) is also that of "
             f"{', '.join(str(other.path) for other in same[1:])}; rename a file or load one of them",
             path=same[0].path,
         )
-        for id, same in by_id.items()
+        for episode_id, same in by_id.items()
         if len(same) > 1
     ]
     return [episode for episode in episodes if len(by_id[episode.id]) == 1], clashes
