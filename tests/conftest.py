@@ -11,5 +11,5 @@ import pytest
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the variables that ``Config`` reads, so that a test sees only what it sets itself."""
     for name in os.environ:
-        if name.startswith(("TOOLKIT_", "OPENAI_")):
+        if name.startswith(("TOOLKIT_", "OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_")):
             monkeypatch.delenv(name)

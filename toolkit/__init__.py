@@ -31,7 +31,9 @@ if TYPE_CHECKING:
         TranscriptError,
         TransientError,
     )
+    from toolkit.providers.anthropic import AnthropicSummarizationProvider
     from toolkit.providers.base import SummarizationProvider
+    from toolkit.providers.openai import OpenAISummarizationProvider
     from toolkit.providers.registry import get_provider
     from toolkit.providers.scripted import ScriptedSummarizationProvider
     from toolkit.providers.transformers import TransformersSummarizationProvider
@@ -63,7 +65,9 @@ _HOMES = {
         "TranscriptError",
         "TransientError",
     ),
+    "toolkit.providers.anthropic": ("AnthropicSummarizationProvider",),
     "toolkit.providers.base": ("SummarizationProvider",),
+    "toolkit.providers.openai": ("OpenAISummarizationProvider",),
     "toolkit.providers.registry": ("get_provider",),
     "toolkit.providers.scripted": ("ScriptedSummarizationProvider",),
     "toolkit.providers.transformers": ("TransformersSummarizationProvider",),
@@ -75,6 +79,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AnthropicSummarizationProvider",
     "AuthenticationFailed",
     "Config",
     "ConfigError",
@@ -83,6 +88,7 @@ __all__ = [
     "ManualClock",
     "MissingDependency",
     "ModelUnavailable",
+    "OpenAISummarizationProvider",
     "Oversize",
     "ProviderError",
     "QuotaExhausted",

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from dataclasses import replace
 
 from toolkit.clock import Clock
-from toolkit.errors import ProviderError
-from toolkit.protocols import Outcome, Provider, Retry, SummarizeParams
-from toolkit.records import AttemptRecord, CallRecord, Reply, Request, Status
+from toolkit.errors import AuthenticationFailed, ProviderError, QuotaExhausted
+from toolkit.limits.charges import Demand
+from toolkit.limits.decisions import Cause, Lease, Refusal
+from toolkit.limits.headers import read_headers
+from toolkit.limits.limiter import Limiter
+from toolkit.protocols import Outcome, Provider, Retry, RetryDecision, SummarizeParams
+from toolkit.records import AttemptRecord, CallRecord, Reply, Request, Status, Usage
 from toolkit.retry import RetryPolicy
 
 
@@ -33,6 +38,13 @@ class Phases:
     def total_s(self) -> float:
         """Seconds from the first reading to the last."""
         return self._last - self._start
+
+    def spread(self, seconds: Mapping[str, float]) -> None:
+        """Give the time since the last reading to several phases, a length each; the rest is overhead."""
+        end = self._clock.now()
+        for phase, length in seconds.items():
+            self.mark(phase, min(self._last + length, end))
+        self.mark("overhead_s", end)
 
     def mark(self, phase: str, at: float | None = None) -> float:
         """Give the time since the last reading to ``phase``; ``at`` is an earlier reading, else now.
@@ -59,6 +71,8 @@ class Calls:
     policy : RetryPolicy
     rng : random.Random, optional
         Source of the jitter between tries.
+    limiter : Limiter, optional
+        What every attempt is admitted by; None: there are no limits.
     """
 
     def __init__(
@@ -67,10 +81,12 @@ class Calls:
         params: SummarizeParams,
         policy: RetryPolicy,
         rng: random.Random | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         self._provider = provider
         self._params = params
         self._policy = policy
+        self._limiter = limiter
         self._rng = rng or random.Random()
 
     def generate(self, request: Request) -> Outcome:
@@ -81,68 +97,124 @@ class Calls:
         the others with it.
         """
         request = replace(request, cancelled=self._params.stop)
-        clock = self._params.clock
-        started_at = clock.epoch()
-        phases = Phases(clock)
+        started_at = self._params.clock.epoch()
+        phases = Phases(self._params.clock)
+        if self._limiter is not None:
+            phases.seconds.update(dict.fromkeys((f"wait_{cause}_s" for cause in Cause), 0.0))
         attempts: list[AttemptRecord] = []
         reply: Reply | None = None
         error: ProviderError | None = None
         counted = 0
-        while not self._params.stop.is_set():
-            attempt = len(attempts) + 1
+        while reply is None and error is None and not self._params.stop.is_set():
             try:
-                answer = self._provider.generate(request)
-                if not isinstance(answer, Reply):
-                    raise TypeError(f"generate returned {type(answer).__name__} and no Reply")
-                reply = answer
+                lease = self._admit(request, phases)
+                result = self._attempt(request, lease, phases, attempts)
             except CancelledError:
                 phases.mark("queue_s")
                 break
-            except Exception as raised:
-                failed_s = phases.mark("failed_attempts_s")
-                decision = self._provider.classify(raised)
-                attempts.append(
-                    AttemptRecord(
-                        request.call_id,
-                        attempt,
-                        service_s=failed_s,
-                        error_kind=type(decision.error).__name__,
-                        status_code=decision.status_code,
-                        retry_after_s=decision.retry_after_s,
-                    )
-                )
-                counted += decision.retry is not Retry.RATE_LIMITED
-                wait = self._policy.wait_s(
-                    decision,
-                    failures=attempt,
-                    counted=counted,
-                    elapsed_s=phases.total_s,
-                    rng=self._rng,
-                )
-                if wait is None:
-                    error = self._name(decision.error, request)
-                    if error is not raised and error.__cause__ is None:
-                        error.__cause__ = raised
-                    break
-                clock.sleep(wait, self._params.stop)
-                phases.mark("retry_wait_s")
-            else:
-                if reply.service_started is not None and reply.service_ended is not None:
-                    phases.mark("queue_s", reply.service_started)
-                    service_s = phases.mark("service_s", reply.service_ended)
-                else:
-                    service_s = phases.mark("service_s")
-                attempts.append(AttemptRecord(request.call_id, attempt, service_s=service_s))
+            except ProviderError as refusal:  # Of the limiter: oversize, or a day's limit used up.
+                error = refusal
                 break
+            if isinstance(result, Reply):
+                reply = result
+                break
+            counted += result.retry is not Retry.RATE_LIMITED
+            wait = self._policy.wait_s(
+                result,
+                failures=len(attempts),
+                counted=counted,
+                elapsed_s=phases.total_s,
+                rng=self._rng,
+            )
+            if wait is None:
+                error = result.error
+            elif self._limiter is None or result.retry is not Retry.RATE_LIMITED:
+                self._params.clock.sleep(wait, self._params.stop)
+                phases.mark("retry_wait_s")
+        if error is not None:
+            self._name(error, request)
         outcome = self._outcome(request, reply, error, phases, started_at, tuple(attempts))
         self._params.on_call(outcome.record)
+        if isinstance(error, DRAINING):
+            self._params.on_drain(error)
         return outcome
 
-    def _name(self, error: ProviderError, request: Request) -> ProviderError:
+    def _admit(self, request: Request, phases: Phases) -> Lease | None:
+        """Wait until the limiter lets the request go; None without a limiter."""
+        if self._limiter is None:
+            return None
+        demand = Demand(
+            self._provider.input_estimate(request),
+            request.max_output_tokens,
+            self._provider.body_bytes(request),
+        )
+        while True:
+            lease, waited_s = self._limiter.acquire(demand, self._params.order, self._params.stop)
+            phases.spread({f"wait_{cause}_s": seconds for cause, seconds in waited_s.items()})
+            if self._limiter.still_valid(lease):
+                return lease
+            # The machine slept between the admission and now: what was admitted then may not fit today.
+            self._limiter.settle(lease, sent=False)
+
+    def _attempt(
+        self, request: Request, lease: Lease | None, phases: Phases, attempts: list[AttemptRecord]
+    ) -> Reply | RetryDecision:
+        """Try once, record it, and tell the limiter how it went."""
+        number = len(attempts) + 1
+        try:
+            reply = self._provider.generate(request)
+            if not isinstance(reply, Reply):
+                raise TypeError(f"generate returned {type(reply).__name__} and no Reply")
+        except BaseException as raised:
+            if not isinstance(raised, Exception) or isinstance(raised, CancelledError):
+                self._settle(lease, None, {})
+                raise
+            failed_s = phases.mark("failed_attempts_s")
+            decision = self._provider.classify(raised)
+            if decision.error is not raised and decision.error.__cause__ is None:
+                decision.error.__cause__ = raised
+            self._refuse(lease, decision)
+            attempts.append(
+                AttemptRecord(
+                    request.call_id,
+                    number,
+                    service_s=failed_s,
+                    error_kind=type(decision.error).__name__,
+                    limit_hit=decision.limit_hit,
+                    paid_unknown=decision.paid_unknown,
+                    status_code=decision.status_code,
+                    retry_after_s=decision.retry_after_s,
+                )
+            )
+            return decision
+        if reply.service_started is not None and reply.service_ended is not None:
+            phases.mark("queue_s", reply.service_started)
+            service_s = phases.mark("service_s", reply.service_ended)
+        else:
+            service_s = phases.mark("service_s")
+        self._settle(lease, reply.usage, reply.headers)
+        attempts.append(AttemptRecord(request.call_id, number, service_s=service_s))
+        return reply
+
+    def _settle(self, lease: Lease | None, usage: Usage | None, headers: Mapping[str, str]) -> None:
+        if self._limiter is not None and lease is not None:
+            self._limiter.settle(lease, usage, read_headers(headers, self._params.clock.epoch()))
+
+    def _refuse(self, lease: Lease | None, decision: RetryDecision) -> None:
+        """Settle the lease of a failed attempt; a refusal pauses the quota key."""
+        if self._limiter is None or lease is None:
+            return
+        kind = _refusal(decision)
+        if kind is None:
+            self._settle(lease, None, decision.headers)
+        else:
+            observation = read_headers(decision.headers, self._params.clock.epoch())
+            self._limiter.refused(lease, observation, kind)
+
+    def _name(self, error: ProviderError, request: Request) -> None:
         error.provider = error.provider or self._provider.name
         error.model = error.model or self._provider.model
         error.call_id = request.call_id
-        return error
 
     def _outcome(
         self,
@@ -179,3 +251,19 @@ class Calls:
             attempts=attempts,
         )
         return Outcome(record, reply, error)
+
+
+DRAINING = (QuotaExhausted, AuthenticationFailed)
+"""Errors that every further call of the run would meet too."""
+
+OVERLOADED = (503, 529)
+
+
+def _refusal(decision: RetryDecision) -> Refusal | None:
+    """Say what a server complained about, if it was too much traffic."""
+    if decision.retry is Retry.RATE_LIMITED:
+        hit = decision.limit_hit or ""
+        if hit.endswith("_per_day"):
+            return Refusal.DAY
+        return {"concurrency": Refusal.CONCURRENCY, "slow_down": Refusal.SLOW_DOWN}.get(hit, Refusal.RATE)
+    return Refusal.OVERLOAD if decision.status_code in OVERLOADED else None

@@ -116,9 +116,12 @@ def _run(chosen: argparse.Namespace) -> int:
     print(f"Files: {out}/summaries.md, episodes.csv, calls.csv")
     if unreadable is not None:
         print(f"\ntoolkit: {for_terminal(str(unreadable))}", file=sys.stderr)
+    if finished.stopped_because:
+        print(f"\ntoolkit: stopped: {for_terminal(finished.stopped_because)}", file=sys.stderr)
     if finished.interrupted:
         return INTERRUPTED
-    return SOME_FAILED if unreadable or Status.FAILED in finished.counts() else OK
+    failed = unreadable or finished.stopped_because or Status.FAILED in finished.counts()
+    return SOME_FAILED if failed else OK
 
 
 def _episodes(paths: list[str]) -> tuple[list[Episode], TranscriptError | None]:

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import tomllib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from toolkit.errors import ConfigError, nearest_name
 from toolkit.records import Sampling
 
 ENVIRONMENT_PREFIX = "TOOLKIT_"
-ENVIRONMENT_ALIASES = {"OPENAI_API_KEY": "openai_api_key", "OPENAI_BASE_URL": "openai_base_url"}
+ENVIRONMENT_ALIASES = {
+    "OPENAI_API_KEY": "openai_api_key",
+    "OPENAI_BASE_URL": "openai_base_url",
+    "AZURE_OPENAI_API_KEY": "azure_api_key",
+    "AZURE_OPENAI_ENDPOINT": "azure_endpoint",
+    "ANTHROPIC_API_KEY": "anthropic_api_key",
+    "ANTHROPIC_BASE_URL": "anthropic_base_url",
+}
 """Names that the vendors' own tools read, and the fields that they fill."""
+_URLS = ("openai_base_url", "azure_endpoint", "anthropic_base_url")
 
 
 class Config(BaseModel):
     """Every setting of a run.
 
     A field that is not given is read from the environment (``TOOLKIT_`` and the field's name in capitals;
-    for OpenAI also ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL``), else it has its default.
+    for hosted models also the names that the vendors' own tools read, such as ``OPENAI_API_KEY``), else it
+    has its default. ``AZURE_OPENAI_ENDPOINT`` counts only where nothing is set for OpenAI itself.
 
     Raises
     ------
@@ -54,10 +74,77 @@ class Config(BaseModel):
     )
     openai_requests_per_minute: int = Field(50, ge=1, description="requests that the account may make")
     openai_tokens_per_minute: int = Field(100_000, ge=1, description="tokens that the account may use")
+    openai_requests_per_day: int | None = Field(
+        None, ge=1, description="requests that the account may make in a day; unset: no such limit is known"
+    )
+    openai_tokens_per_day: int | None = Field(
+        None, ge=1, description="tokens that the account may use in a day; unset: no such limit is known"
+    )
+    anthropic_max_concurrent_requests: int = Field(
+        5, ge=1, description="requests to the server in flight at a time"
+    )
+    anthropic_requests_per_minute: int = Field(50, ge=1, description="requests that the account may make")
+    anthropic_input_tokens_per_minute: int = Field(
+        30_000, ge=1, description="tokens of prompts that the account may send"
+    )
+    anthropic_output_tokens_per_minute: int = Field(
+        8_000, ge=1, description="tokens of replies that the account may get"
+    )
+    limits: Literal["config", "auto"] = Field(
+        "config", description="auto learns the numbers of the limits from the server's headers"
+    )
+    limits_law: str | None = Field(
+        None,
+        description="how the server counts: openai, azure, anthropic, safe, or a composition such as "
+        "'requests:sliding, tokens:fixed'; unset: the provider's own",
+    )
+    limits_charge: Literal["sum", "max", "actual", "fitted"] | None = Field(
+        None, description="what the server counts for a request in tokens; unset: the law's own"
+    )
+    limits_oversize: Literal["refuse", "wait_full"] = Field(
+        "refuse",
+        description="what becomes of a request above a limit; wait_full admits it alone at a full "
+        "window, where the configured limit is a share of a larger one",
+    )
+    limits_url: str | None = Field(
+        None,
+        pattern=r"^(memory://$|sqlite:///)",
+        description="where the limits' state is: memory:// or sqlite:///PATH; unset: a file that all "
+        "processes of this user share",
+    )
     openai_base_url: str | None = Field(
         None, pattern=r"^https?://", description="address of a server that speaks OpenAI's protocol"
     )
     openai_api_key: SecretStr | None = Field(None, description="key of the account")
+    openai_api: Literal["chat", "responses"] = Field(
+        "chat", description="chat is spoken by every compatible server, responses by OpenAI's own"
+    )
+    azure_endpoint: str | None = Field(
+        None, pattern=r"^https?://", description="address of an Azure resource; model= is then the deployment"
+    )
+    azure_api_version: str = Field(
+        "2024-10-21", pattern=r"^[0-9A-Za-z.-]+$", description="version of Azure's API"
+    )
+    azure_api_key: SecretStr | None = Field(None, description="key of the Azure resource")
+    anthropic_base_url: str | None = Field(
+        None, pattern=r"^https?://", description="address of a server that speaks Anthropic's protocol"
+    )
+    anthropic_api_key: SecretStr | None = Field(None, description="key of the Anthropic account")
+    allow_insecure_http: bool = Field(
+        False, description="send a key over http to another machine, where others can read it"
+    )
+    request_timeout_s: float = Field(
+        180.0, gt=0, le=3600, description="seconds without a sign of life after which a request is given up"
+    )
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        None, description="how much a reasoning model thinks; unset: as little as it can"
+    )
+    context_tokens: int | None = Field(
+        None, ge=512, description="what prompt and reply may come to; unset: what is known of the model"
+    )
+    prices: str | dict[str, Any] | None = Field(
+        None, description="TOML file or table of US dollars per million tokens, by model"
+    )
 
     chunk_tokens: int | None = Field(
         None, ge=32, description="longest chunk in tokens; unset: the provider's default"
@@ -104,7 +191,7 @@ class Config(BaseModel):
     retry_total_s: float = Field(300.0, ge=0, description="seconds after which a call is not tried again")
 
     def __init__(self, **values: Any) -> None:
-        merged = {**_from_environment(os.environ), **values}
+        merged = {**_from_environment(os.environ, values), **values}
         for name in merged:
             if name not in type(self).model_fields:
                 raise ConfigError(f"{name!r} is no setting; {nearest_name(name, type(self).model_fields)}")
@@ -113,8 +200,22 @@ class Config(BaseModel):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
 
+    @field_validator("prices", mode="before")
+    @classmethod
+    def _check_prices(cls, value: object) -> object:
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, Mapping):
+            for model, row in value.items():
+                if not isinstance(row, Mapping) or not all(map(_is_amount, row.values())):
+                    raise ValueError(f"the prices of {model!r} must be numbers from 0 on")
+        return value
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        for name in _URLS:
+            if (url := getattr(self, name)) is not None:
+                _check_url(name, url)
         if self.chunk_tokens is not None and self.chunk_overlap_tokens > self.chunk_tokens // 2:
             raise ValueError(
                 f"chunk_overlap_tokens={self.chunk_overlap_tokens} is more than half of "
@@ -165,7 +266,7 @@ class Config(BaseModel):
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: 'toolkit' must be a table of settings")
         try:
-            return cls(**{**values, **_from_environment(os.environ), **overrides})
+            return cls(**{**values, **_from_environment(os.environ, {**values, **overrides}), **overrides})
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
 
@@ -211,13 +312,43 @@ def parse_setting(assignment: str) -> tuple[str, Any]:
     return name, table["value"] if len(table) == 1 else value
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that the environment holds; an empty variable counts as unset."""
+def _from_environment(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that the environment holds; an empty variable counts as unset.
+
+    ``given`` are the settings of the program. A machine that is set up for Azure as well must not have its
+    requests to OpenAI, or to a server of one's own, sent to Azure instead.
+    """
     found = {field: environment[name] for name, field in ENVIRONMENT_ALIASES.items() if environment.get(name)}
+    if any({**found, **given}.get(name) for name in ("openai_api_key", "openai_base_url")):
+        found.pop("azure_endpoint", None)
+    if given.get("azure_endpoint"):
+        found.pop("openai_base_url", None)
     for name in Config.model_fields:
         if value := environment.get(ENVIRONMENT_PREFIX + name.upper()):
             found[name] = value
     return found
+
+
+def _is_amount(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value >= 0
+
+
+def _check_url(name: str, url: str) -> None:
+    """Refuse an address that is none, or that holds a secret which would be shown wherever it is shown."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+        parts = urlsplit("")
+    if not host:
+        raise ValueError(f"{name} is no address; write http://HOST:PORT/PATH or https://HOST/PATH")
+    if "@" in parts.netloc:
+        raise ValueError(f"{name} must hold no user name and no password; keys have settings of their own")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{name} must end with its path, without '?' or '#'")
 
 
 def _explain(error: ValidationError) -> str:
@@ -230,7 +361,8 @@ def _explain(error: ValidationError) -> str:
             continue
         name = str(finding["loc"][0])
         field = Config.model_fields[name]
-        given = "" if "api_key" in name else f"={finding['input']!r}"
+        # An address may have been given with a password.
+        given = "" if "api_key" in name else "=" + re.sub(r"//[^/@]*@", "//***@", repr(finding["input"]))
         message = message[0].lower() + message[1:]
         sentences.append(f"{name}{given}: {message} ({field.description})")
     return "; ".join(sentences)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from toolkit.limits import LimitEvent
 from toolkit.records import CallRecord, EpisodeRecord
 
 if TYPE_CHECKING:
@@ -86,10 +87,34 @@ ATTEMPTS = (
     Column("error_kind", TEXT, "", "class of the error; null if it went well"),
     Column("limit_hit", TEXT, "", "the limit that the server named; null if none"),
     Column("retry_after_s", REAL, "s", "what the server asked to wait"),
+    Column("paid_unknown", FLAG, "", "it may have been answered and charged although no answer came"),
     Column("service_s", REAL, "s", "length of the try"),
 )
 
-WAITS = ("queue_s", "retry_wait_s")
+LIMITS = (
+    Column("run_id", TEXT, "", "the run"),
+    Column("t_s", REAL, "s", "time since the run's start; before it, negative, by other runs"),
+    Column("quota_key", TEXT, "", "the pool that calls draw from"),
+    Column("event", TEXT, "", "admitted, settled, refused, cooldown, cut, grown, learned, retuned …"),
+    Column("requests_60s", COUNT, "requests", "admitted in the last 60 s"),
+    Column("tokens_60s", COUNT, "tokens", "charged in the last 60 s"),
+    Column("in_flight", COUNT, "requests", "admitted and not yet settled"),
+    Column("slot_cap", COUNT, "requests", "how many may be in flight now; null if there is no cap"),
+    Column("waiting", COUNT, "requests", "in line in this process"),
+    Column("requests_limit", COUNT, "requests/min", "in force; null if there is none"),
+    Column("tokens_limit", COUNT, "tokens/min", "in force; null if there is none"),
+    Column("server_remaining_requests", COUNT, "requests", "as the last headers said; null if they did not"),
+    Column("server_remaining_tokens", COUNT, "tokens", "as the last headers said; null if they did not"),
+)
+
+WAITS = (
+    "queue_s",
+    "wait_requests_s",
+    "wait_tokens_s",
+    "wait_slots_s",
+    "wait_cooldown_s",
+    "retry_wait_s",
+)
 """Phases of a call in which it waits."""
 
 
@@ -115,7 +140,7 @@ def episodes_frame(run_id: str, records: Sequence[EpisodeRecord], provider: str,
             "output_tokens": sum(call.output_tokens or 0 for call in summary.calls),
             "total_s": record.total_s,
             "service_s": sum(call.service_s for call in summary.calls),
-            "wait_s": sum(getattr(call, wait) for call in summary.calls for wait in WAITS),
+            "wait_s": sum(getattr(call, wait) or 0.0 for call in summary.calls for wait in WAITS),
             "cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None),
             "summary": summary.text or None,
         }
@@ -157,6 +182,15 @@ def attempts_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFram
 
     attempts = [attempt for record in records for call in record.summary.calls for attempt in call.attempts]
     return _frame(ATTEMPTS, attempts, row)
+
+
+def limits_frame(run_id: str, events: Iterable[LimitEvent], began_at: float) -> pd.DataFrame:
+    """Make the frame ``limits``, a row for each event of the limiter; ``began_at`` is epoch seconds."""
+
+    def row(event: LimitEvent) -> dict[str, Any]:
+        return {**event._asdict(), "run_id": run_id, "t_s": event.t_s - began_at}
+
+    return _frame(LIMITS, events, row)
 
 
 def _frame(

@@ -26,10 +26,12 @@ def for_terminal(text: str) -> str:
         character
         for character in plain
         if character in "\n\t"
-        or (unicodedata.category(character) != "Cc" and character not in _DIRECTION_MARKS)
+        or (unicodedata.category(character) not in _NO_TEXT and character not in _DIRECTION_MARKS)
     )
 
 
+_NO_TEXT = ("Cc", "Cs")
+"""Control characters, and halves of surrogate pairs, which no file can hold."""
 _DIRECTION_MARKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
 
 

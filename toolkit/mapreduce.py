@@ -200,11 +200,16 @@ class _Asker:
         """Say what is wrong with an answer, or None."""
         if isinstance(answer, ProviderError):
             return f"{stage} failed: {answer}"
+        cap = getattr(self._settings, stage).max_output_tokens
+        if answer.stop_reason is StopReason.REASONING:
+            return (
+                f"{stage} reply: reasoning used up the cap of {cap} tokens; raise summary_max_tokens or "
+                "lower reasoning_effort"
+            )
         if not answer.text.strip():
             return f"{stage} brought an empty reply ({answer.stop_reason})"
         if answer.stop_reason is StopReason.LENGTH:
             if self._settings.cut_is_partial:
-                cap = getattr(self._settings, stage).max_output_tokens
                 return f"{stage} reply reached the cap of {cap} tokens; raise summary_max_tokens"
         elif answer.stop_reason is not StopReason.STOP:
             return f"{stage} reply ended by {answer.stop_reason}"
@@ -221,7 +226,7 @@ class _Asker:
 
 
 def _usable(answer: Answer) -> str:
-    """Return what of an answer may stand in a summary: the words of a refusal may not, nor half a sentence."""
+    """Return what of an answer may stand in a summary: no refusal, and no half of a sentence."""
     if isinstance(answer, ProviderError) or answer.stop_reason is StopReason.REFUSAL:
         return ""
     text = answer.text.strip()

@@ -47,7 +47,7 @@ def throughput(calls: pd.DataFrame, freq: str = "1s") -> pd.DataFrame:
         raise ConfigError(f"freq={freq!r} must be a length of time above zero, such as '500ms' or '1min'")
     done = calls[(calls["status"] == "ok") & ~calls["reused"]]
     if done.empty:
-        return pd.DataFrame(columns=columns, index=pd.Index([], name="t_s"), dtype="float64")
+        return pd.DataFrame(columns=columns, index=pd.Index([], name="t_s", dtype="float64"), dtype="float64")
 
     began = (done["started_at"] - done["started_at"].min()).dt.total_seconds().to_numpy()
     ended = began + done["total_s"].to_numpy()
@@ -66,7 +66,9 @@ def throughput(calls: pd.DataFrame, freq: str = "1s") -> pd.DataFrame:
         overlap = np.clip(np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start), 0, None)
         busy[first : last + 1] += overlap
         # A call that took no time at all has its tokens in the interval of its end.
-        share = overlap / overlap.sum() if overlap.sum() > 0 else np.eye(1, len(overlap), len(overlap) - 1)[0]
+        if overlap.sum() == 0:
+            overlap[-1] = 1.0
+        share = overlap / overlap.sum()
         for name, count in counts.items():
             tokens[name][first : last + 1] += share * count[call]
     finished = np.bincount(np.minimum((ended // width).astype(int), intervals - 1), minlength=intervals)

@@ -37,12 +37,22 @@ class RetryDecision:
         Least time to wait in seconds, where the server gave one.
     status_code : int or None
         HTTP status, where there is one.
+    headers : mapping
+        Of the server's answer, those that tell of limits, waits and the request's id; lower-case names.
+    limit_hit : str or None
+        The limit that the server named: ``requests``, ``tokens``, ``input_tokens``, ``output_tokens`` (of a
+        minute, or with ``_per_day``), ``concurrency`` or ``slow_down``.
+    paid_unknown : bool
+        The request may have been answered and charged although no answer came.
     """
 
     error: ProviderError
     retry: Retry
     retry_after_s: float | None = None
     status_code: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    limit_hit: str | None = None
+    paid_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,14 @@ class Provider(Protocol):
         """Return what a reply costs in US dollars, or None if that is not known."""
         ...
 
+    def input_estimate(self, request: Request) -> int:
+        """Estimate the tokens of a prompt as the server will count them."""
+        ...
+
+    def body_bytes(self, request: Request) -> int:
+        """Estimate the size of a request's body, by which some servers count."""
+        ...
+
 
 @dataclass(frozen=True)
 class SummarizeParams:
@@ -87,15 +105,21 @@ class SummarizeParams:
         Once it is set no new call starts and a local model stops at the next token.
     on_call : callable
         Called with each ``CallRecord`` as it ends, from the thread that made the call.
+    on_drain : callable
+        Called with an error that every further call would meet too: no quota left, a wrong key.
     on_plan : callable
         Called with the number of requests that are known to be still to come, whenever it grows.
+    order : float
+        Whose calls the limiter lets go first: lower ones, the number of the episode in a run.
     clock : Clock
     """
 
     chunk_parallelism: int = 1
     episode_id: str = "text"
+    order: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
     on_call: Callable[[CallRecord], None] = lambda record: None
+    on_drain: Callable[[ProviderError], None] = lambda error: None
     on_plan: Callable[[int], None] = lambda requests: None
     clock: Clock = field(default_factory=SystemClock)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -102,6 +103,8 @@ class StopReason(StrEnum):
     """It was done."""
     LENGTH = "length"
     """It reached the cap on output tokens."""
+    REASONING = "reasoning"
+    """It reached the cap while it was still thinking, before its first word."""
     CONTENT_FILTER = "content_filter"
     """The server held the reply back."""
     REFUSAL = "refusal"
@@ -182,12 +185,31 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call, as the one who counted (``counter``) says."""
+    """Tokens of one call, as the one who counted (``counter``) says.
+
+    Attributes
+    ----------
+    input_tokens : int
+        The whole prompt; ``cached_tokens`` and ``cache_write_tokens`` are parts of it.
+    output_tokens : int
+        All that the model wrote; ``reasoning_tokens`` are a part of it.
+    cached_tokens : int
+        Read from the server's prompt cache.
+    counter : str
+        ``server`` for a hosted server's own figures, ``tokenizer`` for a local model's,
+        ``estimate:`` and the counter's name where the server gave none.
+    reasoning_tokens : int
+        Thought and not shown.
+    cache_write_tokens : int
+        Written to the server's prompt cache, which some servers charge more for.
+    """
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
     counter: str = ""
+    reasoning_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +218,8 @@ class Reply:
 
     ``service_started`` and ``service_ended`` are readings of the run's clock in seconds, for providers
     that queue requests before the model works on them; without them the whole attempt counts as service.
-    ``batch_size`` is the number of requests that the model worked on together.
+    ``batch_size`` is the number of requests that the model worked on together. ``headers`` are those of a
+    server's answer that tell of limits, waits and the request's id, with lower-case names; never a secret.
     """
 
     text: str
@@ -205,16 +228,22 @@ class Reply:
     service_started: float | None = None
     service_ended: float | None = None
     batch_size: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try of a call; times in seconds."""
+    """One try of a call; times in seconds.
+
+    ``paid_unknown``: it may have been answered and charged although no answer came.
+    """
 
     call_id: str
     attempt: int
     service_s: float
     error_kind: str | None = None
+    limit_hit: str | None = None
+    paid_unknown: bool = False
     status_code: int | None = None
     retry_after_s: float | None = None
 
@@ -223,8 +252,9 @@ class AttemptRecord:
 class CallRecord:
     """A request's whole life.
 
-    The phases ``queue_s``, ``retry_wait_s``, ``failed_attempts_s``, ``service_s`` and ``overhead_s`` are
-    differences of one chain of clock readings; their sum is ``total_s``. ``started_at`` is epoch seconds.
+    The phases (``queue_s``, the four waits for the limiter, ``retry_wait_s``, ``failed_attempts_s``,
+    ``service_s``, ``overhead_s``) are differences of one chain of clock readings; their sum is ``total_s``.
+    The waits for the limiter are None where there is none. ``started_at`` is epoch seconds.
     """
 
     episode_id: str
@@ -237,6 +267,10 @@ class CallRecord:
     stop_reason: StopReason | None
     started_at: float
     queue_s: float = 0.0
+    wait_requests_s: float | None = None
+    wait_tokens_s: float | None = None
+    wait_slots_s: float | None = None
+    wait_cooldown_s: float | None = None
     retry_wait_s: float = 0.0
     failed_attempts_s: float = 0.0
     service_s: float = 0.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from toolkit import frames, metrics
 from toolkit.config import Config
 from toolkit.harmless import for_markdown, for_spreadsheet
+from toolkit.limits import LimitEvent
 from toolkit.records import EpisodeRecord, Status, Summary
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Run:
         Wall-clock seconds from the first episode's start to the last one's end.
     interrupted : bool
         Whether it was stopped before its end.
+    stopped_because : str or None
+        The error for which the run stopped by itself: no quota left, a wrong key.
     """
 
     def __init__(
@@ -44,6 +47,9 @@ class Run:
         records: Sequence[EpisodeRecord],
         makespan_s: float,
         interrupted: bool = False,
+        stopped_because: str | None = None,
+        limit_events: Sequence[LimitEvent] = (),
+        began_at: float = 0.0,
     ) -> None:
         self.id = id
         self.config = config
@@ -52,6 +58,9 @@ class Run:
         self.records = tuple(records)
         self.makespan_s = makespan_s
         self.interrupted = interrupted
+        self.stopped_because = stopped_because
+        self._limit_events = tuple(limit_events)
+        self._began_at = began_at
 
     @cached_property
     def episodes(self) -> pd.DataFrame:
@@ -67,6 +76,14 @@ class Run:
     def attempts(self) -> pd.DataFrame:
         """A row for each try of a call; the columns are declared in ``toolkit.frames.ATTEMPTS``."""
         return frames.attempts_frame(self.id, self.records)
+
+    @cached_property
+    def limits(self) -> pd.DataFrame:
+        """A row for each event of the limiter; the columns are declared in ``toolkit.frames.LIMITS``.
+
+        Empty for local models, which have no limiter.
+        """
+        return frames.limits_frame(self.id, self._limit_events, self._began_at)
 
     def throughput(self, freq: str = "1s") -> pd.DataFrame:
         """Return calls and tokens over time; see ``toolkit.metrics.throughput``."""

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
-from toolkit.errors import ConfigError, RunInterrupted
+from toolkit.errors import ConfigError, ProviderError, RunInterrupted
 from toolkit.gate import EpisodeGate
+from toolkit.limits import StopEvent
 from toolkit.progress import Progress
 from toolkit.protocols import SummarizeParams
 from toolkit.providers.base import SummarizationProvider
@@ -76,7 +77,7 @@ def run(
     if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
         raise ConfigError("episodes must be a list of Episode objects; read files with load_episodes(...)")
     clock = clock or SystemClock()
-    stop = stop or threading.Event()
+    stop = stop or StopEvent()
     known = list(_checked(episodes)) if isinstance(episodes, Sequence) else None
     used = provider or get_provider(config)
     try:
@@ -84,11 +85,13 @@ def run(
         with Progress(None if known is None else len(known), shown=progress, clock=clock) as bar:
             work = _Work(used, config, bar, stop, gate or EpisodeGate(config.summary_batch_size), clock)
             work.on_episode = on_episode or (lambda record: None)
-            began = clock.now()
+            began, began_at = clock.now(), clock.epoch()
             source = _until(stop, _checked(episodes) if known is None else known)
             with _stop_at_interrupt(stop):
                 failure = work.all(source, workers=config.summary_batch_size)
             makespan_s = clock.now() - began
+            limiter = used.limiter(clock)
+            events = limiter.events(since=began_at) if limiter else []
     finally:
         if provider is None:
             used.close()
@@ -99,7 +102,10 @@ def run(
         model=used.model,
         records=work.records(known),
         makespan_s=makespan_s,
-        interrupted=stop.is_set(),
+        interrupted=stop.is_set() and work.fatal is None,
+        stopped_because=str(work.fatal) if work.fatal else None,
+        limit_events=events,
+        began_at=began_at,
     )
     if failure is not None:
         reason = f"{failure.source} raised {type(failure.error).__name__}: {failure.error}"
@@ -138,6 +144,7 @@ class _Work:
         self._records: dict[int, EpisodeRecord] = {}
         self._records_lock = threading.Lock()
         self._failures: list[_Failure] = []
+        self.fatal: ProviderError | None = None
         self.on_episode: Callable[[EpisodeRecord], None] = lambda record: None
 
     def all(self, episodes: Iterator[Episode], workers: int) -> _Failure | None:
@@ -163,7 +170,7 @@ class _Work:
         return self._failures[0] if self._failures else None
 
     def _numbered(self, episodes: Iterator[Episode]) -> Iterator[tuple[int, Episode]]:
-        """Number the episodes; an exception of theirs ends them quietly and is kept.
+        """Give each episode its number; an exception of theirs ends them quietly and is kept.
 
         joblib would throw away the work under way if its iterator raised.
         """
@@ -180,10 +187,10 @@ class _Work:
         with self._gate.episode():
             began, started_at = self._clock.now(), self._clock.epoch()
             if self._stop.is_set():
-                summary = Summary("", Status.CANCELLED, _STOPPED, chunks=0)
+                summary = self._cancelled()
             else:
                 try:
-                    summary = self._provider.summarize(episode.transcript, self._params(episode))
+                    summary = self._provider.summarize(episode.transcript, self._params(number, episode))
                 except Exception as error:
                     summary = Summary("", Status.FAILED, f"{type(error).__name__}: {error}", chunks=0)
             record = EpisodeRecord(
@@ -204,12 +211,24 @@ class _Work:
             self._stop.set()
             self._failures.append(_Failure("on_episode", error))
 
-    def _params(self, episode: Episode) -> SummarizeParams:
+    def _cancelled(self) -> Summary:
+        reason = f"{_STOPPED}: {self.fatal}" if self.fatal else _STOPPED
+        return Summary("", Status.CANCELLED, reason, chunks=0)
+
+    def _drain(self, error: ProviderError) -> None:
+        """Stop for an error that every further call would meet; the first one is the reason."""
+        with self._records_lock:
+            self.fatal = self.fatal or error
+        self._stop.set()
+
+    def _params(self, number: int, episode: Episode) -> SummarizeParams:
         return SummarizeParams(
             chunk_parallelism=self._config.summary_chunk_parallelism,
             episode_id=episode.id,
             stop=self._stop,
+            order=number,
             on_call=self._progress.called,
+            on_drain=self._drain,
             on_plan=lambda calls: self._progress.planned(episode.id, calls),
             clock=self._clock,
         )
@@ -227,7 +246,7 @@ class _Work:
                     words=episode.words,
                     started_at=self._clock.epoch(),
                     total_s=0.0,
-                    summary=Summary("", Status.CANCELLED, _STOPPED, chunks=0),
+                    summary=self._cancelled(),
                 )
         return [done[number] for number in sorted(done)]
 
@@ -265,8 +284,9 @@ def _stop_at_interrupt(stop: threading.Event) -> Iterator[None]:
         return
 
     def first(number: int, frame: FrameType | None) -> None:
-        stop.set()
+        # First, so that who sees the run stopping can stop it at once.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop.set()
         print(
             "\nStopping: calls under way may end, no new one starts. Once more to stop at once.",
             file=sys.stderr,

@@ -1,7 +1,7 @@
 """Requests a second that the loopback server answers, from a bare client and through OpenAI's own.
 
-The server runs in a process of its own, with all limits counted and out of reach. Prints a table and, last, one
-JSON line. ``server_ms`` is the server's CPU time for a request, where the system tells it.
+The server runs in a process of its own, with all limits counted and out of reach. Prints a table and,
+last, one JSON line. ``server_ms`` is the server's CPU time for a request, where the system tells it.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ def main() -> None:
                 requests = server.score().requests
                 after = cpu_s(server.process_id)
                 used = None if before is None or after is None else 1000 * (after - before) / requests
-                rows.append(
-                    {"client": name, "threads": threads, "requests_per_s": rate, "server_ms": used}
-                )
+                rows.append({"client": name, "threads": threads, "requests_per_s": rate, "server_ms": used})
                 told = "" if used is None else f", {used:.2f} ms of the server's processor each"
                 print(f"{name:12} {threads:3} threads: {rate:6.0f} requests/s{told}")
     print(json.dumps({"benchmark": "server", "body_bytes": len(json.dumps(BODY)), "rows": rows}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -72,7 +73,9 @@ def test_nothing_is_lost_added_or_moved(text: str, count: Callable[[str], int], 
 @given(texts, counters, st.integers(8, 60))
 def test_words_that_fit_stay_whole(text: str, count: Callable[[str], int], bound: int) -> None:
     """Only a word that is longer than a chunk is cut; all others come out as they went in."""
-    whole = [word for word in text.split() if max(count(word), count(" " + word), count("\n" + word)) <= bound]
+    whole = [
+        word for word in text.split() if max(count(word), count(" " + word), count("\n" + word)) <= bound
+    ]
     made = [word for chunk in chunk_text(text, count, chunk_tokens=bound) for word in chunk.split()]
     assert not Counter(whole) - Counter(made)
     if whole == text.split():
@@ -84,7 +87,7 @@ def test_words_that_fit_stay_whole(text: str, count: Callable[[str], int], bound
 def test_no_chunk_is_over_the_bound(
     text: str, count: Callable[[str], int], bound: int, data: st.DataObject
 ) -> None:
-    """The finished chunk counts at most the bound, however the counter adds up, unless it is one character."""
+    """A finished chunk counts at most the bound, however the counter adds up, or is one character."""
     overlap = data.draw(st.integers(0, bound - 1))
     for chunk in chunk_text(text, count, chunk_tokens=bound, overlap_tokens=overlap):
         assert count(chunk) <= bound or len(chunk) == 1
@@ -98,11 +101,11 @@ def repeated(before: list[str], after: list[str]) -> int:
 @QUICK
 @given(numbered, st.integers(4, 40), st.data())
 def test_overlap_repeats_the_end_and_is_bounded(text: str, bound: int, data: st.DataObject) -> None:
-    """A chunk starts with at most ``overlap_tokens`` of the end of the one before, and then brings new words."""
+    """A chunk repeats at most ``overlap_tokens`` of the end of the one before, and then brings new words."""
     overlap = data.draw(st.integers(0, bound - 1))
     chunks = [chunk.split() for chunk in chunk_text(text, words, chunk_tokens=bound, overlap_tokens=overlap)]
     put_together = list(chunks[0])
-    for before, after in zip(chunks, chunks[1:], strict=False):
+    for before, after in itertools.pairwise(chunks):
         size = repeated(before, after)
         assert size <= overlap
         assert size < len(after), "a chunk brings nothing new"
@@ -110,12 +113,33 @@ def test_overlap_repeats_the_end_and_is_bounded(text: str, bound: int, data: st.
     assert put_together == text.split()
 
 
+@pytest.mark.parametrize("count", COUNTERS)
+@pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.9])
+def test_every_bound_holds_for_every_counter(count: Callable[[str], int], share: float) -> None:
+    """Bound, order and progress hold at each bound, also where a whole counts more than its parts."""
+    number = itertools.count()
+    sentences_of_turns = [(3, 2), (30,), (1,), (7,), (4, 4, 4)] * 3
+    text = "\n".join(
+        " ".join(" ".join(f"w{next(number)}" for _ in range(size)) + "." for size in sizes)
+        for sizes in sentences_of_turns
+    )
+    for bound in range(12, 60):
+        chunks = chunk_text(text, count, chunk_tokens=bound, overlap_tokens=int(share * bound))
+        assert max(map(count, chunks)) <= bound
+        put_together = chunks[0].split()
+        for before, after in itertools.pairwise(chunk.split() for chunk in chunks):
+            size = repeated(before, after)
+            assert size < len(after), "a chunk brings nothing new"
+            put_together += after[size:]
+        assert put_together == text.split()
+
+
 def test_overlap_is_used_where_it_fits() -> None:
     """An overlap that whole turns fit into is not silently zero."""
     text = "\n".join(f"a{n} b{n} c{n}" for n in range(12))
     chunks = chunk_text(text, words, chunk_tokens=12, overlap_tokens=3)
     assert len(chunks) > 2
-    for before, after in zip(chunks, chunks[1:], strict=False):
+    for before, after in itertools.pairwise(chunks):
         assert after.splitlines()[0] == before.splitlines()[-1]
 
 
@@ -172,7 +196,9 @@ def test_word_longer_than_a_chunk_is_cut(count: Callable[[str], int]) -> None:
     giant = "x" * 10_000
     chunks = chunk_text(f"before {giant} after", count, chunk_tokens=32, overlap_tokens=8)
     assert all(count(chunk) <= 32 for chunk in chunks)
-    assert letters("".join(chunk_text(f"before {giant} after", count, chunk_tokens=32))) == f"before{giant}after"
+    assert (
+        letters("".join(chunk_text(f"before {giant} after", count, chunk_tokens=32))) == f"before{giant}after"
+    )
 
 
 def test_chunks_are_about_equally_long() -> None:

@@ -211,7 +211,7 @@ def test_missing_toml_names_the_file(tmp_path: Path) -> None:
 
 
 def test_old_config_works_and_is_told_its_equivalent() -> None:
-    """A local config with summary_batch_size alone used it for chunks too: it is told what to add, and where."""
+    """A local config with summary_batch_size alone used it for chunks too: it is told what to add."""
     with pytest.warns(ConfigWarning, match="summary_chunk_parallelism=4") as caught:
         config = Config(provider="transformers", summary_batch_size=4)
     assert (config.summary_batch_size, config.summary_chunk_parallelism) == (4, 1)

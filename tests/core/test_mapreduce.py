@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,7 +119,7 @@ def test_overlap_reaches_the_chunks() -> None:
     """The setting has an effect: the end of a chunk's text begins the next one's."""
     _, (maps, _) = play(note, LONG, replace(SETTINGS, overlap_tokens=6))
     lines = [request.prompt.removeprefix("MAP ").splitlines() for request in maps]
-    assert all(before[-1] == after[0] for before, after in zip(lines, lines[1:], strict=False))
+    assert all(before[-1] == after[0] for before, after in itertools.pairwise(lines))
 
 
 def test_call_ids_differ_within_and_between_texts() -> None:
@@ -240,9 +241,7 @@ def test_failed_group_of_a_level_makes_the_summary_partial() -> None:
 
 def test_all_groups_of_a_level_failed() -> None:
     """Where a level leaves nothing the summary failed, and the steps end."""
-    summary, (_, level) = play(
-        lambda request: BROKEN if request.stage is Stage.REDUCE else reply("x " * 25)
-    )
+    summary, (_, level) = play(lambda request: BROKEN if request.stage is Stage.REDUCE else reply("x " * 25))
     assert len(level) == 3
     assert (summary.status, summary.text) == (Status.FAILED, "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -52,7 +53,7 @@ def test_jitter_is_between_half_and_the_whole_backoff(
 def test_backoff_doubles_up_to_its_cap() -> None:
     """Waits grow with the failures: a server in trouble is not asked at a steady pace."""
     waits = [wait(RetryPolicy(99, 1e9, 1.0, 8.0), BROKEN, n, counted=0) for n in range(1, 7)]
-    ratios = [float(after or 0) / float(before or 1) for before, after in zip(waits, waits[1:], strict=False)]
+    ratios = [float(after or 0) / float(before or 1) for before, after in itertools.pairwise(waits)]
     assert ratios == pytest.approx([2, 2, 2, 1, 1])
 
 

@@ -47,8 +47,6 @@ def test_pictures_and_files_exist() -> None:
 
 def test_commands_of_the_command_line_are_named() -> None:
     """Each subcommand is mentioned."""
-    (commands,) = (
-        action for action in _parser()._subparsers._group_actions if hasattr(action, "choices")
-    )
+    (commands,) = (action for action in _parser()._subparsers._group_actions if hasattr(action, "choices"))
     for name in commands.choices:
         assert f"toolkit {name}" in README

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
@@ -174,8 +175,8 @@ class BatchQueue:
             while not self._pending and not self._closed:
                 self._changed.wait()
             self._changed.wait_for(lambda: not self._arriving or self._closed, ARRIVAL_S)
-            arrived = 0
-            while arrived < len(self._pending) and not self._closed:
+            arrived, until = 0, time.monotonic() + ARRIVAL_S
+            while arrived < len(self._pending) and not self._closed and time.monotonic() < until:
                 arrived = len(self._pending)
                 self._changed.wait(self._linger_s)
             if self._closed:

@@ -9,8 +9,10 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from toolkit.calls import Calls
+from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ProviderError, RateLimited, RequestRejected, TransientError
+from toolkit.limits import Limiter, LimitSettings, limiter_for, open_state
 from toolkit.mapreduce import Prompt, SummarySettings, drive, map_reduce
 from toolkit.protocols import Retry, RetryDecision, SummarizeParams
 from toolkit.records import Reply, Request, Summary
@@ -94,7 +96,9 @@ class SummarizationProvider(ABC):
             A failed chunk makes it ``partial``, no summary at all ``failed``; neither raises.
         """
         told = SummarizeParams.of(params)
-        calls = Calls(self, told, self._policy)
+        calls = Calls(self, told, self._policy, limiter=self.limiter(told.clock))
+        # JSON can hold half a character, which no tokenizer takes and no server: it becomes U+FFFD.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         steps = map_reduce(text, told.episode_id, self.settings(), self.count_tokens)
         if told.chunk_parallelism == 1:
             return drive(steps, calls.generate, None, told.on_plan)
@@ -160,6 +164,36 @@ class SummarizationProvider(ABC):
     def price(self, reply: Reply) -> float | None:
         """Return what a reply costs in US dollars; None where no price is known."""
         return None
+
+    def input_estimate(self, request: Request) -> int:
+        """Estimate the tokens of a prompt as the server will count them."""
+        return self.count_tokens(request.system) + self.count_tokens(request.prompt)
+
+    def body_bytes(self, request: Request) -> int:
+        """Estimate the size of a request's body in bytes; the names in it take about 200."""
+        return len(request.system.encode()) + len(request.prompt.encode()) + 200
+
+    def quota_key(self) -> str | None:
+        """Return the name of the pool that calls draw from, for the limiter; None: there are no limits."""
+        return None
+
+    def limits(self) -> LimitSettings | None:
+        """Return the limits of that pool; None: there are none."""
+        return None
+
+    def limiter(self, clock: Clock | None = None) -> Limiter | None:
+        """Return the limiter that all instances on the same quota key share; None without limits.
+
+        Parameters
+        ----------
+        clock : Clock, optional
+            What it waits on; a limiter of its own for each clock that is not the machine's.
+        """
+        key, settings = self.quota_key(), self.limits()
+        if key is None or settings is None:
+            return None
+        own = None if clock is None or isinstance(clock, SystemClock) else clock
+        return limiter_for(key, settings, open_state(self.config.limits_url), own)
 
     def prepare(self) -> None:  # noqa: B027 (a default, not a duty)
         """Get ready (load a model, say), so that what is missing is known before the first text."""

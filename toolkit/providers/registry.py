@@ -12,12 +12,14 @@ from toolkit.providers.base import SummarizationProvider
 ENTRY_POINT_GROUP = "toolkit.providers"
 
 PROVIDERS = {
+    "anthropic": "toolkit.providers.anthropic:AnthropicSummarizationProvider",
+    "openai": "toolkit.providers.openai:OpenAISummarizationProvider",
     "scripted": "toolkit.providers.scripted:ScriptedSummarizationProvider",
     "transformers": "toolkit.providers.transformers:TransformersSummarizationProvider",
 }
 """Name and place of the built-in providers."""
 
-EXTRAS: dict[str, str] = {}
+EXTRAS: dict[str, str] = {"anthropic": "anthropic"}
 """Extra of the distribution that a provider needs, where it needs one."""
 
 

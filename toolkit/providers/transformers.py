@@ -145,6 +145,7 @@ class TransformersSummarizationProvider(SummarizationProvider):
     def _input_ids(self, system: str, prompt: str, prefill: str) -> list[int]:
         engine = self._loaded().engine
         with engine.tokenizer() as tokenizer:
+            system, prompt = (_plain(tokenizer, text) for text in (system, prompt))
             if engine.encoder_decoder:
                 return list(tokenizer(prompt, verbose=False)["input_ids"])
             if not tokenizer.chat_template:
@@ -190,6 +191,14 @@ class TransformersSummarizationProvider(SummarizationProvider):
                 "positions; lower summary_max_tokens"
             )
         return ids
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """Break up what a model would read as its own control tokens: a transcript must not end its turn."""
+    for token in tokenizer.all_special_tokens:
+        if token in text:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 def _chat(tokenizer: PreTrainedTokenizerBase, system: str, prompt: str) -> str:

@@ -109,7 +109,9 @@ def _transcripts_of(reference: Path) -> list[Path]:
         return []
     episode_id = reference.name.removesuffix(REFERENCE_SUFFIX)
     return [
-        path for path in sorted(reference.parent.iterdir()) if path.stem == episode_id and _may_be_transcript(path)
+        path
+        for path in sorted(reference.parent.iterdir())
+        if path.stem == episode_id and _may_be_transcript(path)
     ]
 
 

@@ -1,0 +1,124 @@
+r"""What the server's headers change in the book: limits, what is left, and samples of what it charges.
+
+A reading is of some moment between the sending of its request and its reply, and nobody says which. Own
+requests in flight meanwhile may be in it or not, and a part may have been refilled since. So a reading
+raises what we believe to be used only to the least that it proves: own charges that could be in it are
+not added to it a second time, and refill that may have come is not denied. What it leaves open is at
+most what is in flight plus the refill of one reply's time, and the last reply of a burst closes it.
+"""
+
+from __future__ import annotations
+
+from toolkit.limits import ticks
+from toolkit.limits.book import Book, Counter, LastReading
+from toolkit.limits.decisions import Lease
+from toolkit.limits.fitted import OVERSHOOT_SHARE
+from toolkit.limits.headers import Observation, Reading
+from toolkit.limits.laws import DAY, MINUTE, Clause, Dimension
+from toolkit.limits.settings import LimitSettings
+from toolkit.limits.windows import Kind
+
+SHARPNESS = 0.05
+"""A drop is a sample if the refill meanwhile leaves it uncertain by no more than this share of it."""
+
+
+def calibrate(
+    book: Book, settings: LimitSettings, at: int, observation: Observation, lease: Lease | None
+) -> list[str]:
+    """Take in one reply's readings; return the events that came of it (``learned`` changes limits).
+
+    The period of a reading that cannot tell is that of an earlier one with the same limit, or it is skipped.
+    """
+    since = at if lease is None else min(at, ticks.from_seconds(lease.admitted_at))
+    events: list[str] = []
+    for reading in observation.readings:
+        name = f"{reading.dimension}:{reading.limit}"
+        period_s = reading.period_s or book.periods.get(name)
+        if period_s is None:
+            continue
+        book.periods[name] = period_s
+        concerned = _concerned(book, settings, reading, period_s)
+        if reading.limit is not None and _learn_limit(concerned, reading.limit, period_s):
+            book.apply_limits(settings.learn)
+            events.append("learned")
+        if reading.remaining is None:
+            continue
+        if period_s == MINUTE:
+            book.remaining[reading.dimension] = reading.remaining
+        if period_s == MINUTE and reading.dimension is Dimension.TOKENS:
+            _sample_charge(book, settings, at, since, reading, lease)
+        for counter in concerned:
+            limit = counter.limit(settings.learn)
+            if limit is None or counter.clause.period_s != period_s:
+                continue
+            added = counter.window.tighten(at, since, reading.remaining, reading.limit or limit)
+            if added:
+                events.append("tightened")
+            if added and settings.optimistic and reading.dimension is Dimension.TOKENS:
+                book.shortfall += added
+                if book.shortfall > OVERSHOOT_SHARE * limit:
+                    events.append("overshoot")
+    return events
+
+
+def _concerned(book: Book, settings: LimitSettings, reading: Reading, period_s: int) -> list[Counter]:
+    """Return the law's counters for a reading; a limit that only the server knows is adopted."""
+    law = settings.read_law()
+    clauses = [
+        clause
+        for clause in law.clauses
+        if clause.dimension is reading.dimension and (clause.period_s == DAY) == (period_s == DAY)
+    ]
+    if not any(clause.period_s == period_s for clause in clauses):
+        clauses.append(Clause(reading.dimension, law.kind(reading.dimension, period_s), period_s))
+    known = [book.counters[clause.name] for clause in clauses if clause.name in book.counters]
+    if reading.limit is None:
+        return known
+    return [book.counter(clause) for clause in clauses]
+
+
+def _learn_limit(counters: list[Counter], limit: int, period_s: int) -> bool:
+    learned = False
+    for counter in counters:
+        told = limit if counter.clause.period_s == period_s else counter.clause.share(limit)
+        learned |= counter.told != told
+        counter.told = told
+    return learned
+
+
+def _sample_charge(
+    book: Book, settings: LimitSettings, at: int, since: int, reading: Reading, lease: Lease | None
+) -> None:
+    """Learn a request's charge from the drop since the last reading, if nothing else can be in it."""
+    last = book.last_reading
+    remaining, limit = reading.remaining, reading.limit
+    if remaining is None or limit is None or lease is None:
+        return
+    book.last_reading = LastReading(since, at, remaining, book.admissions)
+    entry = book.leases.get(lease.id)
+    if (
+        settings.charge != "fitted"
+        or last is None
+        or entry is None
+        or not entry.alone
+        or lease.id != book.admissions
+        or last.admissions != lease.id - 1
+    ):
+        return
+    period = MINUTE * ticks.PER_SECOND
+    match settings.read_law().kind(Dimension.TOKENS, MINUTE):
+        case Kind.BUCKET:
+            most = min(limit, last.remaining + limit * (at - last.sent) / period)
+            least = min(limit, last.remaining + limit * (since - last.received) / period)
+        case Kind.FIXED:
+            if last.sent // period == at // period:
+                most = least = last.remaining
+            elif last.received // period < since // period == at // period:
+                most = least = limit
+            else:
+                return
+        case Kind.SLIDING:
+            return
+    charged = most - remaining
+    if charged > 0 and most - least <= max(1.0, SHARPNESS * charged):
+        book.model.learn(lease.demand, charged)

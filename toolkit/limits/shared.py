@@ -1,0 +1,144 @@
+"""``SqliteState``: one file that all processes of a user on a machine share.
+
+Plain SQL in one table. A decision is one transaction (``BEGIN IMMEDIATE``, so that the book is read under
+the write lock). The book is written back as text; a process that wrote last does not read it again.
+Write-ahead log with ``synchronous=NORMAL``: a killed process loses nothing; a power cut may lose the last
+commits, and takes all holders and more than their windows with it while the machine boots.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from toolkit.errors import ConfigError
+from toolkit.limits import holders
+from toolkit.limits.axis import anchor, boot_id
+from toolkit.limits.core import LimiterCore
+
+BUSY_S = 30.0
+"""Longest wait for another process's transaction, which takes 0.1 ms; longer means a stopped process."""
+# The number in the table's name is that of the book's form: another release keeps to its own table.
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS book_1 "
+    "(quota_key TEXT PRIMARY KEY, version INTEGER NOT NULL, state TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS anchor (boot TEXT PRIMARY KEY, epoch_offset REAL NOT NULL)",
+)
+
+
+class SqliteState:
+    """Books in a file.
+
+    Parameters
+    ----------
+    path : Path
+        Made with its folder if it is not there, readable by its owner only.
+    holder : str, optional
+        Name of this process; by default its id and start time.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be opened or is none of these.
+    """
+
+    def __init__(self, path: Path | str, holder: str | None = None) -> None:
+        self.path = Path(path)
+        self._given_holder = holder
+        self._file_lock = threading.RLock()
+        self._versions: dict[LimiterCore, tuple[int, str]] = {}
+        self._connect()
+
+    @property
+    def holder(self) -> str:
+        """See `LimiterState`."""
+        return self._given_holder or holders.this_process()
+
+    def is_alive(self, holder: str) -> bool:
+        """See `LimiterState`."""
+        return holders.is_alive(holder)
+
+    def _connect(self) -> None:
+        self._pid = os.getpid()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Made by hand: sqlite3 would make it readable for everybody, and its side files take its mode.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._file = sqlite3.connect(
+                self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=NORMAL")
+            for table in _TABLES:
+                self._file.execute(table)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"limits_url: {self.path} cannot hold the shared limits: {error}") from error
+
+    def offset(self) -> float | None:
+        """Return the anchor that the first process of this boot has set."""
+        boot = boot_id()
+        if not boot:
+            return None
+        with self._file_lock:
+            self._file.execute("INSERT OR IGNORE INTO anchor VALUES (?, ?)", (boot, anchor()))
+            self._file.execute("DELETE FROM anchor WHERE boot <> ?", (boot,))
+            row = self._file.execute("SELECT epoch_offset FROM anchor WHERE boot = ?", (boot,)).fetchone()
+            return float(row[0])
+
+    def exclusive(self, core: LimiterCore) -> AbstractContextManager[object]:
+        """See `LimiterState`."""
+        return self._transaction(core)
+
+    @contextmanager
+    def _transaction(self, core: LimiterCore) -> Iterator[None]:
+        with self._file_lock:
+            if os.getpid() != self._pid:  # a connection must not be used across a fork
+                self._connect()
+                self._versions.clear()
+            execute = self._file.execute
+            execute("BEGIN IMMEDIATE")
+            known, text = self._versions.pop(core, (-1, ""))  # not known any more, if this ends in an error
+            try:
+                row = execute("SELECT version FROM book_1 WHERE quota_key = ?", (core.quota_key,)).fetchone()
+                version = 0 if row is None else int(row[0])
+                if row is not None and version != known:
+                    (text,) = execute(
+                        "SELECT state FROM book_1 WHERE quota_key = ?", (core.quota_key,)
+                    ).fetchone()
+                    core.load(text)
+                yield
+                changed = core.dump()
+                if changed != text:
+                    version += 1
+                    execute(
+                        "INSERT INTO book_1 VALUES (?, ?, ?) ON CONFLICT (quota_key) "
+                        "DO UPDATE SET version = excluded.version, state = excluded.state",
+                        (core.quota_key, version, changed),
+                    )
+                execute("COMMIT")
+            except BaseException:
+                if self._file.in_transaction:
+                    execute("ROLLBACK")
+                raise
+            self._versions[core] = (version, changed)
+
+    def close(self) -> None:
+        """Close the file; books stay."""
+        with self._file_lock:
+            self._file.close()
+
+
+def default_path() -> Path:
+    """Return the file that all processes of this user share, in the user's folder for state."""
+    if sys.platform == "win32":
+        folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        folder = Path.home() / "Library" / "Application Support"
+    else:
+        folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return folder / "episode-toolkit" / "limits.db"

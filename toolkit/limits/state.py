@@ -1,0 +1,63 @@
+"""Where the book of a quota key lives: the seam, and the memory of one process.
+
+A core works on a book of its own; the state makes that book the shared one for the length of one
+decision: ``with state.exclusive(core): core.try_reserve(...)``. In memory that is a lock. A database
+begins a transaction that keeps other writers out, loads the book if somebody else has written it since,
+and commits it afterwards. It needs one table: quota key, version, book.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from toolkit.limits.core import LimiterCore
+
+
+class LimiterState(Protocol):
+    """Keeps books; every method may be called from any thread.
+
+    Attributes
+    ----------
+    holder : str
+        Name of this process among those that share the state; empty if nobody shares it.
+    """
+
+    @property
+    def holder(self) -> str:
+        """Name of this process among the sharers."""
+        ...
+
+    def offset(self) -> float | None:
+        """Return the shared anchor of the time axis; None if each clock has its own."""
+        ...
+
+    def exclusive(self, core: LimiterCore) -> AbstractContextManager[object]:
+        """Make ``core``'s book the shared one, and nobody else's meanwhile."""
+        ...
+
+    def is_alive(self, holder: str) -> bool:
+        """Whether another process that shares the state still lives."""
+        ...
+
+
+class MemoryState:
+    """Books of one process; one core for each quota key."""
+
+    holder = ""
+
+    def __init__(self) -> None:
+        self._book_lock = threading.RLock()
+
+    def offset(self) -> float | None:
+        """See `LimiterState`."""
+        return None
+
+    def exclusive(self, core: LimiterCore) -> AbstractContextManager[object]:
+        """See `LimiterState`."""
+        return self._book_lock
+
+    def is_alive(self, holder: str) -> bool:
+        """See `LimiterState`."""
+        return True

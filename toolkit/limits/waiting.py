@@ -1,0 +1,93 @@
+"""How a thread waits: the one place of the limiter that sleeps, small and replaceable."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from toolkit.clock import Clock, ManualClock
+from toolkit.limits.axis import Axis
+
+STOP_LOOK_S = 0.2
+"""How often a waiter looks at a plain ``threading.Event`` that stops it; `StopEvent` needs no looking."""
+
+
+class StopEvent(threading.Event):
+    """An event that calls back when it is set, so that waiters of a limiter end at once without polling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._callbacks_lock = threading.Lock()
+        self._callbacks: dict[Callable[[], None], int] = {}
+
+    def set(self) -> None:
+        """Set the event and call everybody who subscribed."""
+        super().set()
+        with self._callbacks_lock:
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback()
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the event is set; as often as it subscribed it has to unsubscribe."""
+        with self._callbacks_lock:
+            self._callbacks[callback] = self._callbacks.get(callback, 0) + 1
+
+    def unsubscribe(self, callback: Callable[[], None]) -> None:
+        """Undo one ``subscribe``."""
+        with self._callbacks_lock:
+            left = self._callbacks.pop(callback, 0) - 1
+            if left > 0:
+                self._callbacks[callback] = left
+
+
+class Sleeper(Protocol):
+    """Waits until something happens or a time is reached."""
+
+    def wait(self, woken: threading.Event, until: float, axis: Axis, stop: threading.Event) -> None:
+        """Return when ``woken`` or ``stop`` is set or ``axis()`` has reached ``until`` (maybe infinity)."""
+        ...
+
+
+class RealSleeper:
+    """Waits in real time."""
+
+    def wait(self, woken: threading.Event, until: float, axis: Axis, stop: threading.Event) -> None:
+        """Wait; a plain stop event is looked at now and then."""
+        longest = threading.TIMEOUT_MAX if isinstance(stop, StopEvent) else STOP_LOOK_S
+        while not stop.is_set():
+            left = until - axis()
+            if left <= 0 or woken.wait(min(left, longest)):
+                return
+
+
+class ManualSleeper:
+    """Moves a manual clock instead of waiting: the one who waits for a time makes it come.
+
+    Only the first in line waits for a time, so the clock steps from admission to admission. ``ready`` is
+    asked before each step, for tests that first want all waiters in line: it blocks until they are.
+    """
+
+    def __init__(self, clock: ManualClock, ready: Callable[[], object] = lambda: None) -> None:
+        self._clock = clock
+        self._ready = ready
+
+    def wait(self, woken: threading.Event, until: float, axis: Axis, stop: threading.Event) -> None:
+        """Step to exactly ``until``, or block until woken if that never comes."""
+        self._ready()
+        if math.isinf(until):
+            woken.wait()
+            return
+        while not woken.is_set() and not stop.is_set():
+            now = axis()
+            if now >= until:
+                return
+            # The clock adds in floats; what rounding leaves is stepped over by the least that moves it.
+            self._clock.advance(max(until - now, math.ulp(self._clock.now())))
+
+
+def sleeper_for(clock: Clock) -> Sleeper:
+    """Return what waits on a clock."""
+    return ManualSleeper(clock) if isinstance(clock, ManualClock) else RealSleeper()
