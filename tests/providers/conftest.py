@@ -27,6 +27,20 @@ SENTENCES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def wide_limits(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the limiter's state in this process, and its limits out of the way of what is tested here."""
+    monkeypatch.setenv("TOOLKIT_LIMITS_URL", "memory://")
+    for name in (
+        "OPENAI_REQUESTS_PER_MINUTE",
+        "OPENAI_TOKENS_PER_MINUTE",
+        "ANTHROPIC_REQUESTS_PER_MINUTE",
+        "ANTHROPIC_INPUT_TOKENS_PER_MINUTE",
+        "ANTHROPIC_OUTPUT_TOKENS_PER_MINUTE",
+    ):
+        monkeypatch.setenv(f"TOOLKIT_{name}", str(10**9))
+
+
 @pytest.fixture(scope="session")
 def api_server() -> Iterator[ApiServer]:
     """Return a loopback server without limits or latency, whose replies are a few words long."""

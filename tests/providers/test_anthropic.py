@@ -16,8 +16,6 @@ from toolkit.providers.anthropic import AnthropicSummarizationProvider
 from toolkit.providers.registry import get_provider
 from toolkit.records import Request, Sampling, Stage, StopReason
 
-pytest.importorskip("anthropic")
-
 KEY = "sk-ant-api03-Zt7Qw9Lm2Xc4Vb6Nn8Rr"
 REQUEST = Request("c1", "e", Stage.DIRECT, "Bees dance.", "Be brief.", max_output_tokens=40)
 Make = Callable[..., AnthropicSummarizationProvider]
@@ -69,7 +67,7 @@ def test_asks_what_the_model_takes(
     )
     (asked,) = player.asked
     assert asked.path == "/v1/messages"
-    assert asked.headers["x-api-key"] == KEY
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
     assert asked.body["system"] == "Be brief."
     assert asked.body["max_tokens"] == 40
     assert asked.body["stop_sequences"] == ["END"]

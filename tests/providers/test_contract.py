@@ -30,27 +30,36 @@ from toolkit.providers.registry import get_provider
 from toolkit.records import CallRecord, Reply, Request, Sampling, Stage, Status, StopReason
 
 Settings = dict[str, Any]
+Row = Callable[[pytest.FixtureRequest], Settings]
 
 
-def hosted(**settings: str) -> Callable[[pytest.FixtureRequest], Settings]:
-    """Return the row of a provider that reaches the loopback server; an address is given by its attribute."""
+def openai(**settings: str) -> Row:
+    """Return a row that reaches the loopback server with OpenAI's protocol, through wide limits."""
+    return lambda fixtures: {
+        "openai_base_url": fixtures.getfixturevalue("api_server").base_url,
+        "openai_api_key": "any",
+        "openai_requests_per_minute": 10**6,
+        "openai_tokens_per_minute": 10**9,
+        "model": "gpt-4o-mini",
+        **settings,
+    }
 
-    def row(fixtures: pytest.FixtureRequest) -> Settings:
-        server = fixtures.getfixturevalue("api_server")
-        return {
-            name: getattr(server, value) if name.endswith("_base_url") else value
-            for name, value in settings.items()
-        }
 
-    return row
+def anthropic(fixtures: pytest.FixtureRequest) -> Settings:
+    """Reach the loopback server with Anthropic's protocol, through wide limits."""
+    return {
+        "anthropic_base_url": fixtures.getfixturevalue("api_server").anthropic_url,
+        "anthropic_api_key": "any",
+        "anthropic_requests_per_minute": 10**6,
+        "anthropic_input_tokens_per_minute": 10**9,
+        "anthropic_output_tokens_per_minute": 10**9,
+    }
 
 
-PROVIDERS: dict[str, Callable[[pytest.FixtureRequest], Settings]] = {
-    "anthropic": hosted(anthropic_base_url="anthropic_url", anthropic_api_key="any"),
-    "openai": hosted(openai_base_url="base_url", openai_api_key="any", model="gpt-4o-mini"),
-    "openai responses": hosted(
-        openai_base_url="base_url", openai_api_key="any", model="gpt-4o-mini", openai_api="responses"
-    ),
+PROVIDERS: dict[str, Row] = {
+    "anthropic": anthropic,
+    "openai": openai(),
+    "openai responses": openai(openai_api="responses"),
     "scripted": lambda fixtures: {},
     "transformers": lambda fixtures: {
         "model": str(fixtures.getfixturevalue("tiny_llama")),
@@ -71,7 +80,12 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Make the row's provider, with further settings where a test needs them; closed at the end."""
     own = PROVIDERS[request.param](request)
     name, _, _ = request.param.partition(" ")
-    shared: Settings = {"provider": name, "chunk_tokens": 128, "summary_max_tokens": 12}
+    shared: Settings = {
+        "provider": name,
+        "chunk_tokens": 128,
+        "summary_max_tokens": 12,
+        "limits_url": "memory://",
+    }
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(get_provider(Config(**{**shared, **own, **settings})))
 
@@ -168,7 +182,7 @@ def test_long_text_is_chunked_and_every_chunk_is_a_call(provider: SummarizationP
 def test_phases_add_up_to_the_total(provider: SummarizationProvider, width: int) -> None:
     """The time of a call is split without rest, also where requests wait for each other in a batch."""
     for call in provider.summarize(LONG, {"chunk_parallelism": width}).calls:
-        seconds = [getattr(call, phase) for phase in PHASES]
+        seconds = [getattr(call, phase) or 0.0 for phase in PHASES]
         assert min(seconds) >= 0
         assert sum(seconds) == pytest.approx(call.total_s, abs=1e-9)
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import anthropic
 import pytest
 
 from toolkit.testing import ApiServer
-
-anthropic = pytest.importorskip("anthropic")
 
 TEXT = "The mill at the bay ground rye. It stood for six hundred years. Nobody knows who built it."
 MODEL = "claude-sonnet-5-5"
