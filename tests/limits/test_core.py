@@ -6,6 +6,7 @@ import heapq
 import itertools
 import math
 import random
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -76,14 +77,27 @@ def quota(new_state):
     return lambda **numbers: Quota(new_state(), LimitSettings(**numbers))
 
 
+class Sent(NamedTuple):
+    """One request as the server sees it: it counts ``charged`` at some moment from ``admitted`` to ``ended``."""
+
+    admitted: float
+    ended: float
+    charged: int
+
+    def counted_at(self, share: float, longest: float) -> float:
+        """Return the moment that lies ``share`` of the way to the end, or to the latest arrival."""
+        return self.admitted + share * (min(self.ended, self.admitted + longest) - self.admitted)
+
+
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("charge", ["sum", "max", "actual"])
 @effort(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_any_traffic_keeps_the_law(law, charge, seed, new_state, broken):
-    """Random demands and late settlements never get more than the checker allows, nor more in flight.
+    """Whenever the server counts what it is sent, it never gets more than the checker allows.
 
-    Each wait ends at the instant that it named.
+    Inputs turn out smaller than estimated, replies come late or never, and each wait ends at the instant that
+    it named. Nor is more in flight than the cap.
     """
     rng = random.Random(seed)
     rpm, tpm, cap = rng.choice([7, 60, 600]), rng.choice([500, 60_000]), rng.randint(1, 8)
@@ -93,19 +107,17 @@ def test_any_traffic_keeps_the_law(law, charge, seed, new_state, broken):
             requests_per_minute=rpm, tokens_per_minute=tpm, max_concurrent=cap, law=law, charge=charge
         ),
     )
-    now, flying, requests = EPOCH + rng.uniform(0, 60), {}, []
-    at_admission, at_settlement, in_between = [], [], []
+    now, flying, sent = EPOCH + rng.uniform(0, 60), {}, []
     for _ in range(60):
         demand = Demand(rng.randint(0, tpm // 4), rng.randint(1, tpm // 3))
         while True:
             for lease in [lease for lease, until in flying.items() if until <= now]:
-                used = Usage(lease.demand.input_tokens, rng.randint(0, lease.demand.output_cap))
-                quota.settle(now, lease, rng.choice([used, None]) if charge != "actual" else used)
-                if charge == "actual":
-                    spent = used.input_tokens + used.output_tokens
-                    at_admission.append((lease.admitted_at, spent))
-                    at_settlement.append((now, spent))
-                    in_between.append((rng.uniform(lease.admitted_at, now), spent))
+                known, allowed = rng.randint(0, lease.demand.input_tokens), lease.demand.output_cap
+                used = Usage(known, rng.randint(0, allowed))
+                quota.settle(now, lease, used if charge == "actual" else rng.choice([used, None]))
+                charged = {"sum": known + allowed, "max": max(known, allowed)}
+                charged["actual"] = used.input_tokens + used.output_tokens
+                sent.append(Sent(lease.admitted_at, now, charged[charge]))
                 del flying[lease]
             answer = quota.try_reserve(now, demand)
             if isinstance(answer, Lease):
@@ -115,29 +127,30 @@ def test_any_traffic_keeps_the_law(law, charge, seed, new_state, broken):
             ends = min(flying.values(), default=math.inf)
             if answer.wake_at <= ends:
                 now = answer.wake_at
-                again = quota.try_reserve(now, demand)
-                assert isinstance(again, Lease), "the instant that was named is enough"
-                answer = again
+                answer = quota.try_reserve(now, demand)
+                assert isinstance(answer, Lease), "the instant that was named is enough"
                 break
             now = ends
         flying[answer] = now + rng.choice([0.0, rng.uniform(0, 2), rng.uniform(0, 90)])
         assert len(flying) <= cap
-        requests.append((now, 1))
-        if charge != "actual":
-            total = demand.input_tokens + demand.output_cap
-            at_admission.append((now, total if charge == "sum" else max(demand[:2])))
         now += rng.choice([0.0, 0.0, rng.uniform(0, 5)])
-    lists = [sorted(at_admission), sorted(at_settlement), sorted(in_between)]
+    shares = [[0.0] * len(sent), [1.0] * len(sent), [rng.random() for _ in sent]]
     for dimension, kind, period in EXPECTED[law]:
-        limit = math.ceil((rpm if dimension == "requests" else tpm) * period / 60)
-        for admitted in [requests] if dimension == "requests" else lists:
-            assert broken[kind](admitted, limit, period) is None, (dimension, kind, period)
+        tokens = dimension == "tokens"
+        limit = math.ceil((tpm if tokens else rpm) * period / 60)
+        longest = math.inf if tokens and charge == "actual" else min(1.0, period / 20)
+        for at in shares:
+            counted = [
+                (s.counted_at(share, longest), s.charged if tokens else 1)
+                for s, share in zip(sent, at, strict=True)
+            ]
+            assert broken[kind](sorted(counted), limit, period) is None, (dimension, kind, period)
 
 
 def test_saturated_bucket_loses_no_token(quota):
     """Back to back, the last of many demands comes at exactly (total - limit) / rate."""
     rng = random.Random(3)
-    limiter, now, total = quota(tokens_per_minute=60_000), EPOCH, 0
+    limiter, now, total = quota(tokens_per_minute=60_000, transit_s=0), EPOCH, 0
     for _ in range(200):
         demand = Demand(rng.randint(1, 40_000))
         answer = limiter.try_reserve(now, demand)
@@ -147,6 +160,15 @@ def test_saturated_bucket_loses_no_token(quota):
         assert isinstance(answer, Lease)
         total += demand.input_tokens
     assert now - EPOCH == pytest.approx((total - 60_000) / 1000, abs=3e-7)
+
+
+def test_a_quota_starts_with_the_first_arrival(quota):
+    """Until a request has arrived nothing drains: the wait is counted from its reply, or from 1 s on."""
+    limiter = quota(tokens_per_minute=60)
+    lease = limiter.try_reserve(EPOCH, Demand(60))
+    assert limiter.try_reserve(EPOCH, Demand(1)).wake_at == EPOCH + 2
+    limiter.settle(EPOCH + 0.25, lease, Usage(60, 0))
+    assert limiter.try_reserve(EPOCH + 0.25, Demand(1)).wake_at == EPOCH + 1.25
 
 
 def test_all_or_none(quota):
@@ -182,13 +204,15 @@ def test_unsent_gives_everything_back(quota):
     assert isinstance(limiter.try_reserve(EPOCH, Demand(10)), Lease)
 
 
-def test_underestimated_input_is_charged_afterwards(quota):
-    """A usage above the estimate raises the charge; one below it gives nothing back."""
+def test_the_estimate_of_the_input_is_corrected(quota):
+    """The server's own count of the input takes the place of ours, up and down; the cap stays charged."""
     limiter = quota(tokens_per_minute=1000)
     limiter.settle(EPOCH, limiter.try_reserve(EPOCH, Demand(100, 50)), Usage(300, 1))
     assert limiter.used(EPOCH)["tokens:bucket:60"] == 350
     limiter.settle(EPOCH, limiter.try_reserve(EPOCH, Demand(100, 50)), Usage(10, 1))
-    assert limiter.used(EPOCH)["tokens:bucket:60"] == 500
+    assert limiter.used(EPOCH)["tokens:bucket:60"] == 410
+    limiter.settle(EPOCH, limiter.try_reserve(EPOCH, Demand(100, 50)))
+    assert limiter.used(EPOCH)["tokens:bucket:60"] == 560, "without a usage the estimate stays"
 
 
 def test_oversize(quota):
@@ -197,7 +221,7 @@ def test_oversize(quota):
     with pytest.raises(Oversize, match=r"1001 tokens.*1000 per minute"):
         refusing.try_reserve(EPOCH, Demand(1001))
     assert refusing.largest() == {Dimension.TOKENS: 1000}
-    sharing = quota(tokens_per_minute=1000, oversize="wait_full")
+    sharing = quota(tokens_per_minute=1000, oversize="wait_full", transit_s=0)
     sharing.try_reserve(EPOCH, Demand(1))
     wait = sharing.try_reserve(EPOCH, Demand(1500))
     assert wait.wake_at == pytest.approx(EPOCH + 0.06, abs=1e-6)

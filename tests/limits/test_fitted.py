@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from toolkit.limits import Demand, Lease, LimiterCore, LimitSettings, Observation, Reading
+from toolkit.limits import Demand, Lease, LimiterCore, LimitSettings, Observation, Reading, Refusal
 from toolkit.limits.fitted import ENOUGH, ChargeModel
 from toolkit.limits.laws import MINUTE, Dimension
 from toolkit.records import Usage
@@ -76,3 +76,71 @@ def test_learned_from_the_headers(optimistic):
     # A reading that shows far more used than was charged ends the optimism, and is recorded.
     core.observe(now, Observation((Reading(Dimension.TOKENS, 60_000, 40_000, None, MINUTE),)), first)
     assert any(event.event == "overshoot" for event in core.history) == optimistic
+
+
+class Account:
+    """A server that charges body bytes // 4 + cap, as a core meets it."""
+
+    def __init__(self, limit=60_000):
+        self.core = LimiterCore("key", LimitSettings(tokens_per_minute=limit, charge="fitted"))
+        self.now, self.limit = EPOCH, limit
+
+    def observation(self, left):
+        return Observation((Reading(Dimension.TOKENS, self.limit, left, None, MINUTE),))
+
+    def answer(self, lease, left):
+        self.now += 0.01
+        self.core.observe(self.now, self.observation(left), lease)
+        self.core.settle(self.now, lease, Usage(lease.demand.input_tokens, 5))
+
+    def learn(self):
+        """Answer one request a minute until the charge is known."""
+        for demand in demands(ENOUGH + 1):
+            self.now += 60
+            lease = self.core.try_reserve(self.now, demand)
+            self.answer(lease, self.limit - demand.body_bytes // 4 - demand.output_cap)
+        self.now += 60
+
+
+def test_answers_that_overlap_are_no_samples():
+    """The reply that comes last may be of a moment before the other was counted: its drop is no charge."""
+    account = Account()
+    account.learn()
+    demand = Demand(1000, 100, 4000)
+    before = account.core.book.model.estimate(demand)
+    first, second = (account.core.try_reserve(account.now, demand) for _ in range(2))
+    account.answer(second, 60_000 - 2200)
+    account.answer(first, 60_000 - 1100)  # sent earlier, counted earlier, and read last
+    alone = account.core.try_reserve(account.now, demand)
+    account.answer(alone, 60_000 - 3300)
+    assert account.core.book.model.estimate(demand) == before
+
+
+def test_refusals_are_no_samples():
+    """A refused request is charged nothing, which is not what it would be charged."""
+    account = Account()
+    for demand in demands(2 * ENOUGH):
+        account.now += 60
+        lease = account.core.try_reserve(account.now, demand)
+        account.core.refused(account.now, lease, account.observation(59_990), Refusal.RATE)
+        account.now += 60
+    assert not account.core.book.model.ready
+
+
+def test_same_cap_all_the_time_is_no_constant():
+    """Map requests teach what reduce requests, whose cap is another, will be charged."""
+    model = ChargeModel()
+    for demand in demands(20):
+        demand = demand._replace(output_cap=256)
+        model.learn(demand, demand.body_bytes // 4 + 256)
+    assert 1000 + 512 <= model.estimate(Demand(1000, 512, 4000)) <= 1000 + 512 + 2
+
+
+def test_input_estimates_that_change_do_no_harm():
+    """An input estimate learns from replies; a charge that bytes explain up to rounding does not go by it."""
+    for seed in range(20):
+        model, rng = ChargeModel(), random.Random(seed)
+        for _ in range(ENOUGH):
+            size = rng.randint(500, 900)
+            model.learn(Demand(size // 3 + 4, 100, size), size // 4 + 100 + rng.uniform(-1, 1))
+        assert 274 <= model.estimate(Demand(700 // 5, 100, 700)) <= 280

@@ -185,7 +185,8 @@ def test_interleaved_and_dying_processes_keep_the_law(law, kind, seed, tmp_path_
         state, core = states[who], cores[who]
         with state.exclusive(core):
             if flying[who] and rng.random() < 0.6:
-                core.settle(now, flying[who].pop(rng.randrange(len(flying[who]))), Usage(1, 1))
+                lease = flying[who].pop(rng.randrange(len(flying[who])))
+                core.settle(now, lease, Usage(lease.demand.input_tokens, 1))
             answer = core.try_reserve(now, Demand(rng.randint(1, 300)))
         if not isinstance(answer, Wait):
             flying[who].append(answer)

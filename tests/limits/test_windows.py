@@ -39,23 +39,56 @@ def test_never_early_and_never_in_vain(kind, limit, period, data, broken):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@given(limit=st.integers(1, 500), period=st.sampled_from([1, 10, 60]), data=st.data())
+def test_whenever_the_server_counts(kind, limit, period, data, broken):
+    """A request counts at the server at any moment between sending and due or reply: the law is kept.
+
+    And the window is still not early by a tick and not late by one.
+    """
+    window, counted, at, flying = make_window(kind, limit, period), [], START, []
+    transit = data.draw(st.integers(0, period * ticks.PER_SECOND // 20))
+    for key in range(data.draw(st.integers(1, 25))):
+        at += data.draw(GAPS)
+        while flying and data.draw(st.booleans()):
+            sent, reserved, other = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
+            final = data.draw(st.integers(0, reserved))
+            window.settle(at, other, reserved, final)
+            counted.append((data.draw(st.integers(sent, min(at, sent + transit))), final))
+        amount = data.draw(st.integers(1, limit))
+        fits = window.fits_at(at, amount)
+        if fits > at:
+            before = make_window(kind, limit, period)
+            before.load(json.loads(json.dumps(window.dump())))
+            assert before.fits_at(fits - 1, amount) == fits
+        at = fits
+        assert window.fits_at(at, amount) == at
+        window.send(at, key, amount, at + transit)
+        flying.append((at, amount, key))
+    counted += [(data.draw(st.integers(sent, sent + transit)), amount) for sent, amount, _ in flying]
+    on_axis = sorted((Fraction(time, ticks.PER_SECOND), amount) for time, amount in counted)
+    assert broken[kind](on_axis, limit, period) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_refund_never_breaks_the_law(kind, data, broken):
     """With the refunded parts left out of the list, the admissions keep the law."""
     limit, period = data.draw(st.integers(1, 300)), data.draw(st.sampled_from([1, 10, 60]))
     window, admitted, now = make_window(kind, limit, period), [], EPOCH
-    marks = []
+    places = []
     for _ in range(data.draw(st.integers(1, 25))):
         now += data.draw(st.floats(0, period))
-        if marks and data.draw(st.booleans()):
-            place, mark = marks.pop(data.draw(st.integers(0, len(marks) - 1)))
+        if places and data.draw(st.booleans()):
+            place = places.pop(data.draw(st.integers(0, len(places) - 1)))
             time, amount = admitted[place]
-            given_back = data.draw(st.integers(0, amount))
-            window.refund(ticks.from_seconds(now), given_back, mark)
-            admitted[place] = (time, amount - given_back)
+            final = data.draw(st.integers(0, amount))
+            window.settle(ticks.from_seconds(now), place, amount, final)
+            admitted[place] = (time, final)
         amount = data.draw(st.integers(1, limit))
         now = ticks.to_seconds(window.fits_at(ticks.from_seconds(now), amount))
-        marks.append((len(admitted), window.take(ticks.from_seconds(now), amount)))
+        places.append(len(admitted))
+        at = ticks.from_seconds(now)
+        window.send(at, places[-1], amount, at)
         admitted.append((now, amount))
     assert broken[kind](admitted, limit, period) is None
 
@@ -63,10 +96,10 @@ def test_refund_never_breaks_the_law(kind, data, broken):
 def test_a_refund_gives_back_what_has_not_drained_only():
     """100 taken, half drained, half taken anew: giving the first back leaves the second counted."""
     bucket = Bucket(100, 100 * ticks.PER_SECOND)
-    first = bucket.take(0, 100)
+    bucket.send(0, 1, 100, 0)
     half = 50 * ticks.PER_SECOND
     bucket.take(half, 50)
-    bucket.refund(half, 100, first)
+    bucket.settle(half, 1, 100, 0)
     assert bucket.used(half) == 50
 
 
@@ -93,10 +126,14 @@ def test_resize_keeps_what_is_used(kind, data, broken):
 def test_held_amounts_count_and_do_not_drain(kind):
     """What is held is in the way until it is released, however long that takes."""
     window = make_window(kind, 100, 60)
-    window.held = 60
     at = ticks.from_seconds(EPOCH)
+    window.send(at, 1, 60, ticks.NEVER)
     assert window.fits_at(at, 40) == at
-    assert window.fits_at(at + 10**6 * ticks.PER_SECOND, 41) == ticks.NEVER
+    later = at + 10**6 * ticks.PER_SECOND
+    assert window.fits_at(later, 41) == ticks.NEVER
+    window.settle(later, 1, 60, 30)
+    assert window.fits_at(later, 70) == later
+    assert later < window.fits_at(later, 71) < ticks.NEVER
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,7 +158,7 @@ def test_a_dense_sliding_window_stays_small_and_never_early(broken):
         now = ticks.to_seconds(window.fits_at(at, 1)) + (step % 7) * 0.001
         window.take(ticks.from_seconds(now), 1)
         admitted.append((now, 1))
-    assert len(window.dump()[1]) <= 2 * 64 + 2
+    assert len(window.dump()[-1][0]) <= 2 * 64 + 2
     times = [time for time, _ in admitted]
     assert all(late - early >= 60 for early, late in zip(times, times[5000:], strict=False))
 

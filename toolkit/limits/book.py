@@ -51,13 +51,12 @@ class Counter:
 
 @dataclass(slots=True)
 class Entry:
-    """A lease that is out; ``marks`` by the counter's name, None for an amount that is held."""
+    """A lease that is out; its amounts stand under its id in the windows."""
 
     holder: str
     at: int
     amounts: Amounts
     alone: bool
-    marks: dict[str, int | None]
 
 
 @dataclass(slots=True)
@@ -152,10 +151,6 @@ class Book:
             meter.shift(now, delta)
         for entry in self.leases.values():
             entry.at += delta
-            for name, mark in entry.marks.items():
-                kind = self.counters[name].clause.kind
-                if mark is not None and kind is not Kind.BUCKET:  # a bucket's marks are no times
-                    entry.marks[name] = mark + delta if kind is Kind.SLIDING else -1
         self.slots.shift(delta)
         self.line.clear()
         self.last_reading = None
@@ -171,7 +166,7 @@ class Book:
         return json.dumps(
             [
                 [[n, c.told, c.window.limit, c.window.dump()] for n, c in self.counters.items()],
-                [[i, e.holder, e.at, e.amounts, e.alone, e.marks] for i, e in self.leases.items()],
+                [[i, e.holder, e.at, e.amounts, e.alone] for i, e in self.leases.items()],
                 self.slots.dump(),
                 self.model.dump() if self.model.probes else None,
                 self.line,
@@ -206,8 +201,7 @@ class Book:
             counter.window.limit = limit
             counter.window.load(window)
         self.leases = {
-            i: Entry(holder, at, tuple(amounts), alone, marks)
-            for i, holder, at, amounts, alone, marks in leases
+            i: Entry(holder, at, tuple(amounts), alone) for i, holder, at, amounts, alone in leases
         }
         self.slots.load(slots)
         if model:

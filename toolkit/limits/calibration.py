@@ -94,16 +94,12 @@ def _sample_charge(
     remaining, limit = reading.remaining, reading.limit
     if remaining is None or limit is None or lease is None:
         return
-    book.last_reading = LastReading(since, at, remaining, book.admissions)
     entry = book.leases.get(lease.id)
-    if (
-        settings.charge != "fitted"
-        or last is None
-        or entry is None
-        or not entry.alone
-        or lease.id != book.admissions
-        or last.admissions != lease.id - 1
-    ):
+    book.last_reading = None
+    if entry is None or not entry.alone or lease.id != book.admissions:
+        return  # other requests were under way: some may have been counted after this reading was taken
+    book.last_reading = LastReading(since, at, remaining, book.admissions)
+    if settings.charge != "fitted" or last is None or last.admissions != lease.id - 1:
         return
     period = MINUTE * ticks.PER_SECOND
     match settings.read_law().kind(Dimension.TOKENS, MINUTE):

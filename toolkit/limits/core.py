@@ -30,7 +30,7 @@ from toolkit.limits.decisions import (
 )
 from toolkit.limits.fitted import OVERSHOOT_SHARE
 from toolkit.limits.headers import Observation
-from toolkit.limits.laws import DAY, MINUTE, Dimension
+from toolkit.limits.laws import DAY, DIMENSIONS, MINUTE, Dimension
 from toolkit.limits.settings import LimitSettings
 from toolkit.records import Usage
 
@@ -42,8 +42,9 @@ PATIENCE = 60 * SECOND
 is what a run has to live with anyway. A day's bucket that refills faster is simply waited for."""
 FIRST_PAUSE, LONGEST_PAUSE = SECOND, 60 * SECOND
 """Cool-down after a refusal without Retry-After; doubles with each incident until a request gets through."""
-SEND_WITHIN = 5 * SECOND
-"""A lease older than this counts as slept over: the server would count it now, we counted it then."""
+SEND_WITHIN = SECOND
+"""A lease older than this counts as slept over: the server would count it now, we counted it then. Not longer
+than what a request has to arrive (``LimitSettings.transit_s``)."""
 HISTORY = 100_000
 """Events kept; the oldest go."""
 
@@ -74,6 +75,7 @@ class LimiterCore:
         self._charge = self.settings.charge_in_force()
         self._refuses = self.settings.oversize == "refuse"
         self._held = charges.held_dimensions(self.settings)
+        self._transit = ticks.from_seconds(self.settings.transit_s)
         self._bind()
 
     def _bind(self) -> None:
@@ -159,24 +161,22 @@ class LimiterCore:
 
     def _admit(self, at: int, now: float, demand: Demand, amounts: Amounts) -> Lease:
         book = self.book
-        marks: dict[str, int | None] = {}
-        for name, counter in book.counters.items():
+        lease_id = book.admissions + 1
+        for counter in book.counters.values():
             amount = amounts[counter.place]
-            if self._held[counter.place]:
-                counter.window.held += amount
-                marks[name] = None
-            else:
-                marks[name] = counter.window.take(at, amount)
+            due = ticks.NEVER if self._held[counter.place] else at + counter.clause.transit(self._transit)
+            if amount:
+                counter.window.send(at, lease_id, amount, due)
         book.requests_60s.take(at, 1)
         book.tokens_60s.take(at, amounts[1])
         alone = book.slots.in_flight == 0
         book.slots.take()
-        book.admissions += 1
+        book.admissions = lease_id
         if self._charge == "fitted" and not book.model.ready:
             book.model.probes += 1
-        book.leases[book.admissions] = Entry(self.holder, at, amounts, alone, marks)
+        book.leases[lease_id] = Entry(self.holder, at, amounts, alone)
         self._record(at, "admitted")
-        return Lease(book.admissions, self.quota_key, now, amounts, demand)
+        return Lease(lease_id, self.quota_key, now, amounts, demand)
 
     # Giving back
 
@@ -197,7 +197,9 @@ class LimiterCore:
             self.book.refusals = 0
             if slots.answered(entry.at):
                 self._record(at, "grown")
-        self._close(at, lease, usage, sent=sent)
+        reserved = entry.amounts
+        final = charges.settled(self._charge, lease.demand, reserved, usage) if sent else charges.NOTHING
+        self._close(at, lease.id, final)
         self._record(at, "settled" if sent else "unsent")
 
     def _entry(self, lease: Lease) -> Entry:
@@ -206,33 +208,19 @@ class LimiterCore:
             raise LeaseError(f"lease {lease.id} of {lease.quota_key!r} is settled already or was never given")
         return entry
 
-    def _close(self, at: int, lease: Lease, usage: Usage | None, *, sent: bool) -> None:
-        entry = self.book.leases.pop(lease.id)
-        final = charges.settled(self._charge, lease.demand, entry.amounts, usage)
-        self._charge_entry(at, entry, final, sent=sent)
+    def _close(self, at: int, lease_id: int, final: Amounts) -> None:
+        entry = self.book.leases.pop(lease_id)
+        for counter in self.book.counters.values():
+            place = counter.place
+            counter.window.settle(at, lease_id, entry.amounts[place], final[place])
         self.book.slots.give_back()
-
-    def _charge_entry(self, at: int, entry: Entry, final: Amounts, *, sent: bool = True) -> None:
-        for name, mark in entry.marks.items():
-            counter = self.book.counters[name]
-            window, reserved = counter.window, entry.amounts[counter.place]
-            if mark is None:
-                window.held -= reserved
-                if sent:
-                    window.take(at, final[counter.place])
-            elif not sent:
-                window.refund(at, reserved, mark)
-            elif final[counter.place] > reserved:
-                window.take(at, final[counter.place] - reserved)
 
     def release_dead(self, now: float, dead: Collection[str]) -> int:
         """Take back the slots of holders that are dead; what they were charged stays. Return how many."""
         at = self._tick(now)
         gone = [i for i, entry in self.book.leases.items() if entry.holder in dead]
         for i in gone:
-            entry = self.book.leases.pop(i)
-            self._charge_entry(at, entry, entry.amounts)
-            self.book.slots.give_back()
+            self._close(at, i, self.book.leases[i].amounts)
             self._record(at, "reclaimed")
         for holder in dead:
             self.book.line.pop(holder, None)
@@ -271,11 +259,12 @@ class LimiterCore:
         """
         at = self._tick(now)
         entry = self._entry(lease)
-        self.observe(now, observation, lease)
+        entry.alone = False  # what is left after a refusal says nothing of what the request would be charged
+        self.observe(now, self._with_periods(observation, entry.amounts), lease)
         book = self.book
         if kind in CUTTING and book.slots.cut(at, entry.at):
             self._record(at, "cut")
-        self._close(at, lease, Usage(0, 0), sent=True)
+        self._close(at, lease.id, charges.refused(entry.amounts, self._held))
         self._record(at, "refused")
         if entry.at > book.pause_set_at:  # else it was on its way when the pause began: the same incident
             book.refusals += 1
@@ -294,6 +283,22 @@ class LimiterCore:
         elif wait:
             book.paused_until = max(book.paused_until, at + wait)
         self._record(at, "cooldown")
+
+    def _with_periods(self, observation: Observation, refused: Amounts) -> Observation:
+        """Take a limit that is unused, of an unknown period, and below what it refused, for a minute's.
+
+        Whatever its period, the request never fits, and is to be refused here from now on.
+        """
+        readings = tuple(
+            reading._replace(period_s=MINUTE)
+            if reading.period_s is None
+            and f"{reading.dimension}:{reading.limit}" not in self.book.periods
+            and reading.limit is not None
+            and reading.remaining == reading.limit < refused[DIMENSIONS.index(reading.dimension)]
+            else reading
+            for reading in observation.readings
+        )
+        return observation._replace(readings=readings)
 
     def retune(self, now: float, settings: LimitSettings) -> None:
         """Change any limit while requests wait and run; what is counted stays counted."""

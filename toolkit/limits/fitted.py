@@ -33,6 +33,7 @@ PROBES = 3 * ENOUGH
 """Requests sent one at a time to find samples, before it is given up: the headers may not be there."""
 
 Features = tuple[float, float, float, float]
+_CONSTANT, _BYTES, _INPUT, _CAP = range(4)
 
 
 class ChargeModel:
@@ -74,13 +75,16 @@ class ChargeModel:
         best: Features = (0.0, 0.0, 0.0, 0.0)
         best_gain = 0.0
         for size in range(1, 5):
-            for chosen in itertools.combinations(range(4), size):
+            # Of sets that explain the same, the one that says what a larger request costs: while every cap is
+            # the same it could be a constant, and the next stage has another cap.
+            for chosen in itertools.combinations((_BYTES, _CAP, _CONSTANT, _INPUT), size):
                 weights = _solve([[gram[i][j] for j in chosen] for i in chosen], [moment[i] for i in chosen])
                 if weights is None or min(weights) < 0:
                     continue
                 gain = sum(w * moment[i] for w, i in zip(weights, chosen, strict=True))
-                # A larger set must explain more, not the same up to rounding.
-                if gain > best_gain * (1 + 1e-9):
+                # What explains less than a token a sample more explains the rounding of the readings: a
+                # larger set must do better, and an input estimate, which changes as it learns, than bytes.
+                if gain > best_gain + len(samples) * bool(best_gain):
                     full = [0.0] * 4
                     for w, i in zip(weights, chosen, strict=True):
                         full[i] = w

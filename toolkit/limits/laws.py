@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from toolkit.errors import ConfigError, nearest_name
+from toolkit.limits import ticks
 from toolkit.limits.windows import Kind
 
 MINUTE = 60
@@ -56,6 +57,14 @@ class Clause:
     def name(self) -> str:
         """The clause as it is written in a composition."""
         return f"{self.dimension}:{self.kind}:{self.period_s}"
+
+    def transit(self, longest: int) -> int:
+        """Return the ticks that a request is given to arrive: ``longest``, and at most a 20th of the period.
+
+        While it may be on its way it neither drains nor expires. In a window of 1 s a second of that would
+        leave half of the limit unused; there 50 ms have to do.
+        """
+        return min(longest, self.period_s * ticks.PER_SECOND // 20)
 
     def share(self, per_minute: int) -> int:
         """Return a minute's limit for a shorter period, rounded up: 50 a minute are 1 in a second."""

@@ -35,6 +35,10 @@ class LimitSettings:
     oversize : {"refuse", "wait_full"}
         What becomes of a request above a limit. ``wait_full`` admits it alone at a full window; it is right
         only where the limit is one's own share of a larger one.
+    transit_s : float
+        Seconds after its admission within which a request has reached the server: what it counted before
+        is not used a second time. The quota starts so much later, once; windows shorter than 20 s allow
+        less, see `Clause.transit`.
     learn : {"config", "auto"}
         ``config``: headers may lower a limit, and raise it again up to what stands here. ``auto``: the
         limits are what the headers say; until they have said it, what stands here, and where nothing
@@ -58,6 +62,7 @@ class LimitSettings:
     optimistic: bool = False
     oversize: Literal["refuse", "wait_full"] = "refuse"
     learn: Literal["config", "auto"] = "config"
+    transit_s: float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self)[:7]:
@@ -68,6 +73,8 @@ class LimitSettings:
                 raise ConfigError(
                     f"{field.name}={value!r} must be a whole number from 1 on, or None for no limit"
                 )
+        if isinstance(self.transit_s, bool) or not 0 <= self.transit_s <= 60:
+            raise ConfigError(f"transit_s={self.transit_s!r} must be seconds from 0 to 60")
         read_law(self.law)
         for name, known in (
             ("charge", (None, *CHARGES)),
