@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import replace
 
 from toolkit.clock import Clock
-from toolkit.errors import AuthenticationFailed, ProviderError, QuotaExhausted
-from toolkit.limits.charges import Demand
-from toolkit.limits.decisions import Cause, Lease, Refusal
-from toolkit.limits.headers import read_headers
-from toolkit.limits.limiter import Limiter
+from toolkit.errors import ProviderError, StoreError
+from toolkit.limits import Cause, Demand, Lease, LeaseError, Limiter, Refusal, WaitCancelled, read_headers
 from toolkit.protocols import Outcome, Provider, Retry, RetryDecision, SummarizeParams
 from toolkit.records import AttemptRecord, CallRecord, Reply, Request, Status, Usage
 from toolkit.retry import RetryPolicy
@@ -104,16 +101,23 @@ class Calls:
         attempts: list[AttemptRecord] = []
         reply: Reply | None = None
         error: ProviderError | None = None
+        lasting = False
         counted = 0
+        waited_before_s = 0.0
         while reply is None and error is None and not self._params.stop.is_set():
             try:
                 lease = self._admit(request, phases)
+                if not attempts:
+                    waited_before_s = phases.total_s
                 result = self._attempt(request, lease, phases, attempts)
             except CancelledError:
                 phases.mark("queue_s")
                 break
             except ProviderError as refusal:  # Of the limiter: oversize, or a day's limit used up.
-                error = refusal
+                error, lasting = refusal, refusal.lasting
+                break
+            except StoreError as broken:  # Nothing was sent: what cannot be counted is not asked for.
+                error, lasting = ProviderError(str(broken)), True
                 break
             if isinstance(result, Reply):
                 reply = result
@@ -123,11 +127,11 @@ class Calls:
                 result,
                 failures=len(attempts),
                 counted=counted,
-                elapsed_s=phases.total_s,
+                elapsed_s=phases.total_s - waited_before_s,
                 rng=self._rng,
             )
             if wait is None:
-                error = result.error
+                error, lasting = result.error, result.lasting or result.error.lasting
             elif self._limiter is None or result.retry is not Retry.RATE_LIMITED:
                 self._params.clock.sleep(wait, self._params.stop)
                 phases.mark("retry_wait_s")
@@ -135,7 +139,7 @@ class Calls:
             self._name(error, request)
         outcome = self._outcome(request, reply, error, phases, started_at, tuple(attempts))
         self._params.on_call(outcome.record)
-        if isinstance(error, DRAINING):
+        if error is not None and lasting:
             self._params.on_drain(error)
         return outcome
 
@@ -149,12 +153,16 @@ class Calls:
             self._provider.body_bytes(request),
         )
         while True:
-            lease, waited_s = self._limiter.acquire(demand, self._params.order, self._params.stop)
+            try:
+                lease, waited_s = self._limiter.acquire(demand, self._params.order, self._params.stop)
+            except WaitCancelled as stopped:
+                phases.spread({f"wait_{cause}_s": seconds for cause, seconds in stopped.waited_s.items()})
+                raise
             phases.spread({f"wait_{cause}_s": seconds for cause, seconds in waited_s.items()})
             if self._limiter.still_valid(lease):
                 return lease
             # The machine slept between the admission and now: what was admitted then may not fit today.
-            self._limiter.settle(lease, sent=False)
+            self._end(self._limiter.settle, lease, sent=False)
 
     def _attempt(
         self, request: Request, lease: Lease | None, phases: Phases, attempts: list[AttemptRecord]
@@ -198,7 +206,8 @@ class Calls:
 
     def _settle(self, lease: Lease | None, usage: Usage | None, headers: Mapping[str, str]) -> None:
         if self._limiter is not None and lease is not None:
-            self._limiter.settle(lease, usage, read_headers(headers, self._params.clock.epoch()))
+            observation = read_headers(headers, self._params.clock.epoch())
+            self._end(self._limiter.settle, lease, usage, observation)
 
     def _refuse(self, lease: Lease | None, decision: RetryDecision) -> None:
         """Settle the lease of a failed attempt; a refusal pauses the quota key."""
@@ -209,7 +218,17 @@ class Calls:
             self._settle(lease, None, decision.headers)
         else:
             observation = read_headers(decision.headers, self._params.clock.epoch())
-            self._limiter.refused(lease, observation, kind)
+            self._end(self._limiter.refused, lease, observation, kind)
+
+    def _end(self, end: Callable[..., None], lease: Lease, *told: object, **named: object) -> None:
+        """End a lease; whatever comes of that, the answer that is at hand counts."""
+        try:
+            end(lease, *told, **named)
+        except LeaseError:
+            # Another process took it for a dead one's, and it is ended.
+            return
+        except StoreError as broken:
+            self._params.on_drain(ProviderError(str(broken), provider=self._provider.name))
 
     def _name(self, error: ProviderError, request: Request) -> None:
         error.provider = error.provider or self._provider.name
@@ -252,9 +271,6 @@ class Calls:
         )
         return Outcome(record, reply, error)
 
-
-DRAINING = (QuotaExhausted, AuthenticationFailed)
-"""Errors that every further call of the run would meet too."""
 
 OVERLOADED = (503, 529)
 

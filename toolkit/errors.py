@@ -6,6 +6,7 @@
       ConfigError                  a setting is wrong
       TranscriptError              a file is no transcript, or a broken one
       MissingDependency            an optional package is not installed
+      StoreError                   what is shared or kept on disk cannot be read or written
       ModelUnavailable             no weights could be found or fetched
       ProviderError                a call to a model failed
         AuthenticationFailed         |
@@ -23,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import ClassVar
 
 
 class ToolkitError(Exception):
@@ -88,6 +90,10 @@ class MissingDependency(ToolkitError, ImportError):
         )
 
 
+class StoreError(ToolkitError):
+    """The file or database of the limits or of the runs cannot be read or written."""
+
+
 class ModelUnavailable(ToolkitError):
     """No usable weights of a model were found; ``tried`` says where, in order.
 
@@ -134,6 +140,9 @@ class ProviderError(ToolkitError):
         self.call_id = call_id
         super().__init__(message)
 
+    lasting: ClassVar[bool] = False
+    """Whether every further call of the run would meet it too."""
+
     def __str__(self) -> str:
         where = "/".join(part for part in (self.provider, self.model) if part)
         return f"{where}: {self.message}" if where else self.message
@@ -141,6 +150,8 @@ class ProviderError(ToolkitError):
 
 class AuthenticationFailed(ProviderError):
     """The key is missing, wrong, or may not use this model."""
+
+    lasting = True
 
 
 class RequestRejected(ProviderError):
@@ -153,6 +164,8 @@ class ContextTooLong(ProviderError):
 
 class QuotaExhausted(ProviderError):
     """The account has no quota or no credit left."""
+
+    lasting = True
 
 
 class Oversize(ProviderError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from toolkit.limits import LimitEvent
-from toolkit.records import CallRecord, EpisodeRecord
+from toolkit.records import CallRecord, EpisodeRecord, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ EPISODES = (
     Column("total_s", REAL, "s", "wall-clock time from its start to its end"),
     Column("service_s", REAL, "s", "model at work, summed over its calls"),
     Column("wait_s", REAL, "s", "waiting for whatever cause, summed over its calls"),
-    Column("cost_usd", REAL, "USD", "sum over its calls; null if a price is not known"),
+    Column("cost_usd", REAL, "USD", "sum over its calls; null if a price or an outcome is not known"),
     Column("summary", TEXT, "", "the summary; null if there is none"),
 )
 
@@ -123,7 +123,12 @@ def episodes_frame(run_id: str, records: Sequence[EpisodeRecord], provider: str,
 
     def row(record: EpisodeRecord) -> dict[str, Any]:
         summary = record.summary
-        costs = [call.cost_usd for call in summary.calls]
+        # What failed without a reply cost nothing, unless nobody knows whether it did.
+        costs = [
+            call.cost_usd
+            for call in summary.calls
+            if call.status is Status.OK or any(attempt.paid_unknown for attempt in call.attempts)
+        ]
         return {
             "run_id": run_id,
             "episode_id": record.episode_id,
@@ -141,7 +146,9 @@ def episodes_frame(run_id: str, records: Sequence[EpisodeRecord], provider: str,
             "total_s": record.total_s,
             "service_s": sum(call.service_s for call in summary.calls),
             "wait_s": sum(getattr(call, wait) or 0.0 for call in summary.calls for wait in WAITS),
-            "cost_usd": None if None in costs else sum(cost for cost in costs if cost is not None),
+            "cost_usd": sum(cost for cost in costs if cost is not None)
+            if costs and None not in costs
+            else None,
             "summary": summary.text or None,
         }
 

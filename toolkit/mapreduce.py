@@ -57,6 +57,8 @@ class SummarySettings:
         Longest chunk; None: as long as the context allows.
     overlap_tokens : int
     sampling : Sampling
+    bound : str
+        What ``context_tokens`` is, for messages.
     cut_is_partial : bool
         Whether a summary that reached its cap counts as partial. True for hosted models; small local
         ones reach their cap as a matter of course, and there the last unfinished sentence is dropped.
@@ -72,6 +74,7 @@ class SummarySettings:
     overlap_tokens: int = 0
     sampling: Sampling = Sampling()
     cut_is_partial: bool = True
+    bound: str = "the model's context"
 
     def room(self, prompt: Prompt, count_tokens: CountTokens) -> int:
         """Return how many tokens of text fit into one request of a stage.
@@ -86,8 +89,8 @@ class SummarySettings:
         if room < 16:
             raise ContextTooLong(
                 f"instructions ({fixed} tokens), chat template ({self.overhead_tokens}) and the cap on the "
-                f"reply ({prompt.max_output_tokens}) leave no room for text in a context of "
-                f"{self.context_tokens} tokens; lower summary_max_tokens or shorten the prompts"
+                f"reply ({prompt.max_output_tokens}) leave no room for text in the {self.context_tokens} "
+                f"tokens of {self.bound}; lower summary_max_tokens or shorten the prompts"
             )
         return room if self.chunk_tokens is None else min(room, self.chunk_tokens)
 
@@ -291,7 +294,8 @@ def drive(
         calls += [outcome.record for outcome in outcomes]
         if any(outcome.record.status is Status.CANCELLED for outcome in outcomes):
             steps.close()
-            return Summary("", Status.CANCELLED, "the run was stopped", calls=tuple(calls))
+            chunks = max(1, sum(call.stage is Stage.MAP for call in calls))
+            return Summary("", Status.CANCELLED, "the run was stopped", chunks, tuple(calls))
         answers = [_answer(outcome) for outcome in outcomes]
 
 

@@ -40,7 +40,7 @@ def throughput(calls: pd.DataFrame, freq: str = "1s") -> pd.DataFrame:
 
     columns = ["calls", "input_tokens", "output_tokens", "output_tokens_per_s", "in_service"]
     try:
-        width = pd.Timedelta(freq).total_seconds()
+        width = pd.Timedelta(freq).total_seconds() if isinstance(freq, str) else math.nan
     except ValueError:
         width = math.nan
     if not width > 0:

@@ -1,14 +1,32 @@
-"""The progress of a run, in a terminal or a notebook: episodes, chunks, tokens per second, time left."""
+"""The progress of a run, in a terminal or a notebook: episodes, chunks, tokens per second, time left.
+
+And what it waits for: a run that stands still says why, and when it goes on.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from toolkit.clock import Clock
-from toolkit.records import CallRecord, EpisodeRecord
+from toolkit.limits import Cause, Standing
+from toolkit.records import CallRecord, EpisodeRecord, Status
+
+LOOK_S = 0.5
+"""How often to look whether the run waits."""
+LONG_WAIT_S = 10.0
+"""Without a bar, a wait is told of if it is at least so long."""
+_CAUSES = {
+    Cause.REQUESTS: "the limit on requests",
+    Cause.TOKENS: "the limit on tokens",
+    Cause.SLOTS: "a free slot",
+    Cause.COOLDOWN: "the server, which asked to wait",
+}
 
 
 class Progress:
@@ -21,9 +39,18 @@ class Progress:
     shown : bool or None
         Whether to draw; None: in a notebook, or if standard error is a terminal.
     clock : Clock
+    waits : callable
+        Says what the limiter's first in line waits for; None if nobody waits.
     """
 
-    def __init__(self, episodes: int | None, *, shown: bool | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        episodes: int | None,
+        *,
+        shown: bool | None,
+        clock: Clock,
+        waits: Callable[[], Standing | None] = lambda: None,
+    ) -> None:
         self._total = episodes
         self._clock = clock
         self._began = clock.now()
@@ -35,6 +62,11 @@ class Progress:
         self.calls_planned = 0
         self.output_tokens = 0
         self._bar = _bar(episodes) if _is_shown(shown) else None
+        self._waits = waits
+        self._told_until = -math.inf
+        self._silent = shown is False
+        self._ended = threading.Event()
+        self._looker = threading.Thread(target=self._look_now_and_then, name="progress", daemon=True)
 
     def planned(self, episode_id: str, calls: int) -> None:
         """Take note that an episode needs so many more calls."""
@@ -45,6 +77,8 @@ class Progress:
 
     def called(self, record: CallRecord) -> None:
         """Count a call that ended."""
+        if record.status is Status.CANCELLED:
+            return
         with self._lock:
             done = self._finished_calls
             done[record.episode_id] = done.get(record.episode_id, 0) + 1
@@ -55,7 +89,7 @@ class Progress:
     def finished(self, record: EpisodeRecord) -> None:
         """Count an episode that ended."""
         with self._lock:
-            self.episodes += 1
+            self.episodes += record.summary.status is not Status.CANCELLED
             self._planned.pop(record.episode_id, None)
             self._finished_calls.pop(record.episode_id, None)
             self._draw()
@@ -79,14 +113,37 @@ class Progress:
         rate = self.output_tokens / seconds if seconds > 0 else 0.0
         of = "" if self._total is None else f"/{self._total}"
         self._bar.n = round(self.done_share, 3)
-        self._bar.set_description_str(
-            f"{self.episodes}{of} episodes, {self.calls}/{self.calls_planned} chunks, {rate:.0f} tokens/s",
-            refresh=False,
-        )
+        parts = [
+            f"{self.episodes}{of} episodes",
+            f"{self.calls}/{self.calls_planned} chunks",
+            f"{rate:.0f} tokens/s",
+        ]
+        if standing := self._waits():
+            parts.append(describe_wait(standing))
+        self._bar.set_description_str(", ".join(parts), refresh=False)
         # update() draws at most every mininterval seconds.
         self._bar.update(0)
 
+    def look(self) -> None:
+        """Show what the run waits for: in the bar, else a line for each long wait on standard error."""
+        if self._bar is not None:
+            with self._lock:
+                self._draw()
+            return
+        standing = self._waits()
+        if standing is None or math.isinf(standing.until) or standing.until <= self._told_until:
+            return
+        if standing.until - self._clock.epoch() >= LONG_WAIT_S:
+            self._told_until = standing.until + LONG_WAIT_S
+            print(f"toolkit: {describe_wait(standing)}", file=sys.stderr, flush=True)
+
+    def _look_now_and_then(self) -> None:
+        while not self._ended.wait(LOOK_S):
+            self.look()
+
     def __enter__(self) -> Self:
+        if not self._silent:
+            self._looker.start()
         return self
 
     def __exit__(
@@ -95,9 +152,20 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._ended.set()
+        if self._looker.ident is not None:
+            self._looker.join()
         if self._bar is not None:
             self._bar.refresh()
             self._bar.close()
+
+
+def describe_wait(standing: Standing) -> str:
+    """Say what a run waits for, and until when by the wall clock of this machine."""
+    text = f"{standing.waiting} waiting for {_CAUSES[standing.cause]}"
+    if math.isinf(standing.until):
+        return text
+    return f"{text} until {time.strftime('%H:%M:%S', time.localtime(math.ceil(standing.until)))}"
 
 
 def _is_shown(shown: bool | None) -> bool:

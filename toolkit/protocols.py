@@ -44,6 +44,8 @@ class RetryDecision:
         minute, or with ``_per_day``), ``concurrency`` or ``slow_down``.
     paid_unknown : bool
         The request may have been answered and charged although no answer came.
+    lasting : bool
+        Every further call of the run would fail in the same way: a model that is not there, say.
     """
 
     error: ProviderError
@@ -53,6 +55,7 @@ class RetryDecision:
     headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     limit_hit: str | None = None
     paid_unknown: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -23,7 +24,8 @@ class RetryPolicy:
     max_attempts : int
         Tries of a call, the first included; rate-limited tries are not counted.
     total_s : float
-        No try starts later than this many seconds after the call began.
+        No try is waited for beyond this many seconds after the first one began; only where a server
+        says itself when to come again that is waited for, however long it is.
     first_wait_s, max_wait_s : float
         :math:`w_1` and :math:`w_{max}`.
     """
@@ -47,7 +49,7 @@ class RetryPolicy:
         counted : int
             Those of them that use up an attempt.
         elapsed_s : float
-            Seconds since the call began.
+            Seconds since the first try began.
         rng : random.Random
             Source of the jitter.
         """
@@ -56,4 +58,9 @@ class RetryPolicy:
         # 2**n of a call that waits for hours behind a rate limit would overflow a float.
         wait = min(self.max_wait_s, self.first_wait_s * 2.0 ** min(failures - 1, 60)) * rng.uniform(0.5, 1.0)
         wait = max(wait, decision.retry_after_s or 0.0)
-        return wait if elapsed_s + wait <= self.total_s else None
+        asked_to = (
+            decision.retry is Retry.RATE_LIMITED
+            and decision.retry_after_s is not None
+            and math.isfinite(decision.retry_after_s)
+        )
+        return wait if elapsed_s + (0.0 if asked_to else wait) <= self.total_s else None

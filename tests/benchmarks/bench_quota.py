@@ -1,8 +1,8 @@
 """How much of a quota is used without a refusal, under every law a server may have.
 
 Each row is a run in a process of its own against a fresh server in a process of its own: 600 requests and
-60,000 tokens a minute, calls of mixed size of which more wait than may go. ``config`` is told law and numbers,
-``auto`` the law only, ``safe`` the numbers only. Prints a table and, last, one JSON line.
+60,000 tokens a minute, calls of mixed size of which more wait than may go. ``config`` is told law and
+numbers, ``auto`` the law only, ``safe`` the numbers only. Prints a table and, last, one JSON line.
 
 ``share`` is the server's own figure: what was used of what its law allowed from the first admission to the
 last. The texts are of words so long that the server's count is a fixed number of bytes a token, which the
@@ -91,7 +91,7 @@ def one(law: str, mode: str, seconds: float) -> dict[str, object]:
         if law in CALENDAR:  # whole windows only: half a one at the start is not the limiter's loss
             time.sleep(60 - time.time() % 60 + 0.05)
         stop = threading.Event()
-        timer = threading.Timer(seconds, stop.set)
+        timer = threading.Timer(seconds - 1, stop.set)
         timer.start()
         run = tk.run(episodes(1, stop), config, provider=provider, progress=False, stop=stop)
         timer.cancel()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -20,8 +21,10 @@ from toolkit.errors import (
     ProviderError,
     RateLimited,
     RequestRejected,
+    StoreError,
     TransientError,
 )
+from toolkit.limits import Demand, Lease, Limiter, LimitSettings, MemoryState, Observation, Refusal
 from toolkit.protocols import Outcome, SummarizeParams
 from toolkit.providers.base import SummarizationProvider
 from toolkit.records import CallRecord, Reply, Request, Sampling, Stage, Status, StopReason, Usage
@@ -29,6 +32,7 @@ from toolkit.retry import RetryPolicy
 
 REQUEST = Request("call-7", "bees", Stage.MAP, "Bees dance.", chunk_index=2, sampling=Sampling(seed=1))
 PHASES = [field.name for field in fields(CallRecord) if field.name.endswith("_s") and field.name != "total_s"]
+OPEN = LimitSettings(max_concurrent=1)
 POLICY = RetryPolicy(max_attempts=4, total_s=300.0, first_wait_s=1.0, max_wait_s=8.0)
 
 Step = Reply | BaseException | Callable[[Request], Any]
@@ -198,9 +202,16 @@ def test_time_is_bounded() -> None:
     record = call(provider, RetryPolicy(total_s=60.0)).record
     assert record.status is Status.FAILED
     assert 30.0 <= record.total_s <= 60.25
-    provider = Play(RateLimited("slow down", retry_after_s=61.0))
-    record = call(provider, RetryPolicy(total_s=60.0)).record
+    provider = Play(TransientError("broken"))
+    record = call(provider, RetryPolicy(total_s=0.2)).record
     assert (record.status, record.total_s, record.retry_wait_s) == (Status.FAILED, 0.25, 0.0)
+
+
+def test_a_server_that_says_when_is_waited_for() -> None:
+    """Once the time is over it is the last try, however soon the server would have the next one."""
+    provider = Play(*[RateLimited("slow down", retry_after_s=61.0)] * 9)
+    record = call(provider, RetryPolicy(total_s=60.0)).record
+    assert (record.status, record.retry_wait_s, len(provider.asked)) == (Status.FAILED, 61.0, 2)
 
 
 def test_wrong_request_is_not_tried_again() -> None:
@@ -337,3 +348,87 @@ def test_phases_split_a_span_without_gaps(links: list[tuple[float, float | None]
     chain.mark("rest")
     assert chain.total_s == pytest.approx(clock.now() - 5.0)
     assert sum(chain.seconds.values()) == pytest.approx(chain.total_s)
+
+
+class Broken(MemoryState):
+    """A state whose file cannot be used from the n-th decision on."""
+
+    def __init__(self, good: int) -> None:
+        super().__init__()
+        self.good = good
+
+    @contextmanager
+    def exclusive(self, core: object) -> Iterator[None]:
+        self.good -= 1
+        if self.good < 0:
+            raise StoreError("the shared limits cannot be used")
+        yield
+
+
+def limited(
+    provider: Play, limiter: Limiter, stop: threading.Event | None = None
+) -> tuple[Outcome, list[Any]]:
+    """Make a call through a limiter; return it and the errors for which the run should drain."""
+    drained: list[Any] = []
+    params = SummarizeParams(
+        clock=provider.clock, stop=stop or threading.Event(), episode_id="bees", on_drain=drained.append
+    )
+    return Calls(provider, params, POLICY, limiter=limiter).generate(REQUEST), drained
+
+
+def test_a_reply_outlives_a_broken_state() -> None:
+    """What was answered and paid is kept, though the lease cannot be settled; then the run drains."""
+    provider = Play(reply())
+    outcome, drained = limited(provider, Limiter("key", OPEN, Broken(1), provider.clock))
+    assert outcome.reply is not None
+    assert [str(error) for error in drained] == ["play: the shared limits cannot be used"]
+
+
+def test_without_the_limits_nothing_is_asked() -> None:
+    """A state that cannot be used fails the call before anything is sent, and the run drains."""
+    provider = Play(reply())
+    outcome, drained = limited(provider, Limiter("key", OPEN, Broken(0), provider.clock))
+    assert (outcome.record.status, provider.asked, len(drained)) == (Status.FAILED, [], 1)
+
+
+def test_a_lease_that_was_taken_for_a_dead_holders_costs_no_reply() -> None:
+    """Settled by somebody else, it is settled; the reply counts."""
+    limiter: Limiter
+
+    def rob(request: Request) -> Reply:
+        (event,) = (event for event in limiter.events() if event.event == "admitted")
+        limiter.settle(Lease(1, "key", event.t_s, (1, 0, 0, 0), Demand()))
+        return reply()
+
+    provider = Play(rob)
+    limiter = Limiter("key", OPEN, MemoryState(), provider.clock)
+    outcome, drained = limited(provider, limiter)
+    assert outcome.reply is not None
+    assert drained == []
+
+
+def test_a_stopped_wait_stands_under_its_cause() -> None:
+    """A call that was cancelled in line waited for the limiter, not in a queue."""
+    provider = Play(reply())
+
+    class Impatient:
+        def wait(self, woken: threading.Event, until: float, axis: Any, stop: threading.Event) -> None:
+            provider.clock.advance(7.0)
+            stop.set()
+
+    limiter = Limiter("key", OPEN, MemoryState(), provider.clock, Impatient())
+    limiter.refused(limiter.acquire(Demand()).lease, Observation(retry_after_s=90.0), Refusal.RATE)
+    outcome, _ = limited(provider, limiter)
+    assert outcome.record.status is Status.CANCELLED
+    assert (outcome.record.wait_cooldown_s, outcome.record.queue_s) == (7.0, 0.0)
+    assert outcome.record.total_s == 7.0
+
+
+def test_time_in_line_is_not_taken_from_the_tries() -> None:
+    """A call that waited long for its turn is tried again like any other."""
+    provider = Play(TransientError("broken"), reply())
+    limiter = Limiter("key", OPEN, MemoryState(), provider.clock)
+    limiter.refused(limiter.acquire(Demand()).lease, Observation(retry_after_s=900.0), Refusal.RATE)
+    outcome, _ = limited(provider, limiter)
+    assert outcome.reply is not None
+    assert outcome.record.wait_cooldown_s == pytest.approx(900.0)

@@ -26,6 +26,7 @@ from toolkit.limits import (
     Reading,
     Refusal,
     Wait,
+    read_headers,
     ticks,
 )
 from toolkit.limits.laws import DAY, MINUTE, Dimension
@@ -78,7 +79,7 @@ def quota(new_state):
 
 
 class Sent(NamedTuple):
-    """One request as the server sees it: it counts ``charged`` at some moment from ``admitted`` to ``ended``."""
+    """One request as the server sees it, which counts ``charged`` between ``admitted`` and ``ended``."""
 
     admitted: float
     ended: float
@@ -325,6 +326,41 @@ def test_headers_tighten_and_loosen_only_to_the_settings(quota):
         for told, expected in zip((500, 9000), limits, strict=True):
             limiter.observe(EPOCH, reading(Dimension.TOKENS, told, told))
             assert limiter.snapshot(EPOCH).tokens_limit == expected
+
+
+@pytest.mark.parametrize(
+    ("law", "used", "reset_s", "minute", "day"),
+    [
+        ("requests:sliding, tokens:sliding", 1, 60.0, 600, None),
+        ("requests:fixed, tokens:fixed", 30, 12.5, 600, None),
+        ("requests:sliding, tokens:sliding, requests:sliding:86400", 30, 3600.0, None, 600),
+        ("safe", 1, 144.0, None, 600),
+        ("safe", 1, 0.1, 600, None),
+        ("openai", 1, 60.0, None, None),
+    ],
+)
+def test_the_period_of_other_laws(law, used, reset_s, minute, day, quota):
+    """Where the law is no bucket, the reset is when the window ends."""
+    limiter = quota(learn="auto", law=law)
+    limiter.observe(EPOCH, read_headers(requests_headers(600, used, reset_s), EPOCH))
+    assert limiter.core.limit(Dimension.REQUESTS) == minute
+    assert limiter.core.limit(Dimension.REQUESTS, DAY) == day
+
+
+@pytest.mark.parametrize("law", ["openai", "azure", "safe", "requests:sliding, tokens:sliding"])
+def test_what_may_be_a_bucket_of_a_day_is_no_minutes_limit(law, quota):
+    """10,000 requests a day that reset in 8.64 s are not 10,000 a minute, whatever the law."""
+    limiter = quota(learn="auto", law=law)
+    limiter.observe(EPOCH, read_headers(requests_headers(10_000, 1, 8.64), EPOCH))
+    assert limiter.core.limit(Dimension.REQUESTS) is None
+
+
+def requests_headers(limit, used, reset_s):
+    return {
+        "x-ratelimit-limit-requests": str(limit),
+        "x-ratelimit-remaining-requests": str(limit - used),
+        "x-ratelimit-reset-requests": f"{reset_s}s",
+    }
 
 
 def test_auto_without_numbers_feels_its_way(quota):

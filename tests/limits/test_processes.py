@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import ExitStack
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.errors import ConfigError
-from toolkit.limits import Demand, Limiter, LimitSettings, SqliteState, Wait
+from toolkit.clock import ManualClock
+from toolkit.errors import ConfigError, StoreError
+from toolkit.limits import Demand, Limiter, LimitSettings, SqliteState, Wait, shared
 from toolkit.limits.core import LimiterCore
 from toolkit.limits.holders import is_alive, this_process
 from toolkit.records import Usage
@@ -45,6 +49,19 @@ while True:
     print(repr(lease.admitted_at), limiter.snapshot().in_flight)
     limiter.settle(lease, Usage(1, 1))
 """
+
+
+class Frozen:
+    """Waits for a wake-up only: time stands still."""
+
+    def wait(self, woken, until, axis, stop):
+        woken.wait()
+
+
+def until(happened):
+    """Let other threads run until it has happened."""
+    while not happened():
+        time.sleep(0)
 
 
 def start(script, path):
@@ -226,10 +243,48 @@ def test_processes_with_different_settings_count_each_other(tmp_path):
 
 
 def test_this_process_is_alive():
-    """A holder is its process: another start time or boot is another one."""
+    """A holder is its process: another start time or boot is another one.
+
+    One of another container or machine cannot be looked for, and is not taken for dead.
+    """
     me = this_process()
-    pid, started, boot = me.split("/")
+    pid, started, boot, place = me.split("/", 3)
     assert is_alive(me)
-    assert not is_alive(f"{pid}/1{started}/{boot}")
-    assert not is_alive(f"{pid}/{started}/another-boot")
-    assert not is_alive("nonsense")
+    assert not is_alive(f"{pid}/1{started}/{boot}/{place}")
+    assert not is_alive(f"{pid}/{started}/another-boot/{place}")
+    assert is_alive(f"{pid}/1{started}/{boot}/pid:[1]@elsewhere")
+
+
+def test_what_lies_elsewhere_comes_back_in_the_end(tmp_path):
+    """A process that cannot be looked for keeps its slots for as long as any request may take."""
+    states = [SqliteState(tmp_path / "limits.db", name) for name in ("1/1/boot/pid:[1]@elsewhere", None)]
+    limits = LimitSettings(max_concurrent=1)
+    core = LimiterCore("key", limits, states[0].holder)
+    clock = ManualClock()
+    with states[0].exclusive(core):
+        core.try_reserve(clock.epoch(), Demand())
+    limiter = Limiter("key", limits, states[1], clock, Frozen())
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(limiter.acquire, Demand())
+        until(lambda: limiter.waiting)
+        clock.advance(3600)
+        limiter.wake()
+        assert limiter.snapshot().in_flight == 1
+        clock.advance(3601)
+        limiter.wake()
+        assert waiting.result(timeout=20).lease
+    for state in states:
+        state.close()
+
+
+def test_a_locked_file_is_a_clear_error(tmp_path, monkeypatch):
+    """Nothing is decided without the book, and the error says which file and what to do."""
+    monkeypatch.setattr(shared, "BUSY_S", 0.01)
+    path = tmp_path / "limits.db"
+    limiter = Limiter("key", LimitSettings(), SqliteState(path))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match=r"limits\.db.*locked.*memory://"):
+            limiter.acquire(Demand())
+        other.execute("ROLLBACK")
+    limiter.settle(limiter.acquire(Demand()).lease)

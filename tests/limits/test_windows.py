@@ -93,6 +93,18 @@ def test_refund_never_breaks_the_law(kind, data, broken):
     assert broken[kind](admitted, limit, period) is None
 
 
+def test_a_refund_moves_what_came_later_nearer_to_the_outflow():
+    """Given back from beneath, the first leaves the second where it drains first."""
+    bucket = Bucket(100, 100 * ticks.PER_SECOND)
+    bucket.send(0, 1, 50, 0)
+    bucket.send(0, 2, 50, 0)
+    bucket.settle(0, 1, 50, 0)
+    half = 50 * ticks.PER_SECOND
+    bucket.take(half, 30)
+    bucket.settle(half, 2, 50, 0)
+    assert bucket.used(half) == 30, "the second has drained and gives nothing back"
+
+
 def test_a_refund_gives_back_what_has_not_drained_only():
     """100 taken, half drained, half taken anew: giving the first back leaves the second counted."""
     bucket = Bucket(100, 100 * ticks.PER_SECOND)

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+import toolkit as tk
 from toolkit.config import Config
 from toolkit.errors import AuthenticationFailed, ConfigError
 from toolkit.protocols import Retry
 from toolkit.providers.openai import OpenAISummarizationProvider
 from toolkit.records import Request, Sampling, Stage, Status, StopReason
+from toolkit.testing import ApiServer
 
 KEY = "sk-proj-Zt7Qw9Lm2Xc4Vb6Nn8Rr"
 REQUEST = Request(
@@ -168,6 +170,38 @@ def test_environment_of_azure_does_not_capture_openai(monkeypatch: pytest.Monkey
     both = {"openai_base_url": "http://127.0.0.1:1", "azure_endpoint": "http://127.0.0.1:2"}
     with pytest.raises(ConfigError, match="not both"):
         OpenAISummarizationProvider(Config(provider="openai", **both))
+
+
+def test_client_is_made_before_anything_is_admitted(make: Make) -> None:
+    """Loading the library takes a second, which must not pass between an admission and its request."""
+    provider = make()
+    provider.prepare()
+    assert provider._held is not None
+
+
+def test_client_that_cannot_be_made_fails_the_call_and_not_the_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the machine's settings is an episode's error, as it is for any other call."""
+    monkeypatch.setenv("HTTPS_PROXY", "nonsense://127.0.0.1:1")
+    provider = make(openai_base_url="https://models.example/v1", openai_api_key=KEY)
+    run = tk.run([tk.Episode.from_text("e", "Bees dance.")], provider=provider)
+    assert run.counts() == {"failed": 1}
+    assert list(run.attempts["error_kind"]) == ["RequestRejected"]
+
+
+def test_a_text_above_a_limit_is_cut_and_not_refused(make: Make, api_server: ApiServer) -> None:
+    """An account of 3,000 tokens a minute takes 6,000 in parts; one that is too small says so in numbers."""
+    text = "\n".join(f"Hill {n} has a spring that never dries, not even in August." for n in range(400))
+    settings = {"openai_base_url": api_server.base_url, "limits_url": "memory://", "summary_max_tokens": 64}
+    provider = make(**settings, openai_tokens_per_minute=3000, openai_requests_per_minute=10**6)
+    clock = tk.ManualClock()
+    run = tk.run([tk.Episode.from_text("e", text)], provider=provider, clock=clock)
+    assert run.counts() == {"ok": 1}
+    assert run.calls["stage"].value_counts()["map"] >= 2
+    tiny = make(**settings, openai_tokens_per_minute=70, openai_api_key="another")
+    (record,) = tk.run([tk.Episode.from_text("e", text)], provider=tiny, clock=clock).records
+    assert "63 tokens of a limit of 70 tokens per minute" in str(record.summary.error)
 
 
 # -- the dialect ---------------------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.clock import ManualClock
+from toolkit.limits import Cause, Standing
 from toolkit.progress import Progress
 from toolkit.records import CallRecord, Episode, EpisodeRecord, Stage, Status, Summary
 from toolkit.runs import Run
@@ -136,3 +140,50 @@ def test_a_bar_for_no_episodes_can_be_drawn(capsys: pytest.CaptureFixture[str]) 
     with Progress(0, shown=True, clock=ManualClock()):
         pass
     assert "%" in capsys.readouterr().err
+
+
+def waits_until(seconds: float) -> Standing:
+    return Standing(Cause.TOKENS, ManualClock().epoch() + seconds, 3)
+
+
+def test_a_wait_is_shown_with_its_reason_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """A bar that stands still says why, and when it goes on."""
+    with Progress(2, shown=True, clock=ManualClock(), waits=lambda: waits_until(40.0)) as progress:
+        progress.look()
+    shown = capsys.readouterr().err
+    ends = time.strftime("%H:%M:%S", time.localtime(ManualClock().epoch() + 40))
+    assert f"3 waiting for the limit on tokens until {ends}" in shown
+
+
+def test_a_long_wait_is_a_line_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a bar, once for each long wait; short ones and those of unknown length say nothing."""
+    standing = [waits_until(5.0)]
+    with Progress(2, shown=None, clock=ManualClock(), waits=lambda: standing[0]) as progress:
+        progress.look()
+        standing[0] = Standing(Cause.SLOTS, math.inf, 1)
+        progress.look()
+        assert capsys.readouterr().err == ""
+        standing[0] = waits_until(40.0)
+        progress.look()
+        standing[0] = waits_until(41.0)
+        progress.look()
+        assert capsys.readouterr().err.count("waiting for the limit on tokens until") == 1
+        standing[0] = waits_until(100.0)
+        progress.look()
+        assert capsys.readouterr().err.count("waiting for the limit on tokens until") == 1
+
+
+def test_silence_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    """``progress=False`` prints nothing, however long a wait is."""
+    with Progress(2, shown=False, clock=ManualClock(), waits=lambda: waits_until(40.0)) as progress:
+        progress.finished(episode("e0"))
+    assert capsys.readouterr().err == ""
+
+
+def test_what_was_cancelled_is_not_done() -> None:
+    """A stopped run does not show its waiting episodes and calls as finished."""
+    with Progress(2, shown=False, clock=ManualClock()) as progress:
+        progress.planned("e0", 3)
+        progress.called(replace(call("e0", 0), status=Status.CANCELLED))
+        progress.finished(replace(episode("e0"), summary=Summary("", Status.CANCELLED)))
+    assert (progress.calls, progress.episodes) == (0, 0)

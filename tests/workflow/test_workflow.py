@@ -538,6 +538,15 @@ def test_config_of_a_given_provider_is_the_runs(make_episodes: MakeEpisodes) -> 
     assert (script.peak, done.counts()) == (3, {"ok": 6})
 
 
+def test_config_and_provider_must_agree(make_episodes: MakeEpisodes) -> None:
+    """A setting that the provider was not made with would have no effect and still stand in the run."""
+    provider = ScriptedSummarizationProvider(Config(provider="scripted", chunk_tokens=64))
+    with pytest.raises(ConfigError, match="chunk_tokens=32, but the provider that is given was made with 64"):
+        run(make_episodes(1), Config(provider="scripted", chunk_tokens=32), provider=provider)
+    wider = Config(provider="scripted", chunk_tokens=64, summary_batch_size=2, summary_chunk_parallelism=2)
+    assert run(make_episodes(3), wider, provider=provider).counts() == {"ok": 3}
+
+
 def test_gate_is_resized_while_the_run_goes_on(
     run_scripted: RunScripted, make_episodes: MakeEpisodes
 ) -> None:

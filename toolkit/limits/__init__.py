@@ -29,7 +29,8 @@ from toolkit.limits.charges import Demand
 from toolkit.limits.core import LimiterCore
 from toolkit.limits.decisions import Cause, Exhausted, Lease, LeaseError, LimitEvent, Refusal, Wait
 from toolkit.limits.headers import Observation, Reading, read_headers
-from toolkit.limits.limiter import Admission, DayExhausted, Limiter
+from toolkit.limits.laws import Dimension
+from toolkit.limits.limiter import Admission, DayExhausted, Limiter, Standing, WaitCancelled
 from toolkit.limits.registry import limiter_for, open_state
 from toolkit.limits.settings import LimitSettings
 from toolkit.limits.share import quota_share, waiting_spans
@@ -42,6 +43,7 @@ __all__ = [
     "Cause",
     "DayExhausted",
     "Demand",
+    "Dimension",
     "Exhausted",
     "Lease",
     "LeaseError",
@@ -55,8 +57,10 @@ __all__ = [
     "Reading",
     "Refusal",
     "SqliteState",
+    "Standing",
     "StopEvent",
     "Wait",
+    "WaitCancelled",
     "limiter_for",
     "open_state",
     "quota_share",

@@ -33,7 +33,7 @@ def calibrate(
     events: list[str] = []
     for reading in observation.readings:
         name = f"{reading.dimension}:{reading.limit}"
-        period_s = reading.period_s or book.periods.get(name)
+        period_s = _tell_period(reading, settings) or book.periods.get(name)
         if period_s is None:
             continue
         book.periods[name] = period_s
@@ -59,6 +59,23 @@ def calibrate(
                 if book.shortfall > OVERSHOOT_SHARE * limit:
                     events.append("overshoot")
     return events
+
+
+def _tell_period(reading: Reading, settings: LimitSettings) -> int | None:
+    """Return the period of a reading; None if it cannot be told.
+
+    Where the law is no bucket, a bucket's identity of reset and remaining tells nothing; there the reset is
+    when the window ends. But a limit on requests that fits a bucket of a day may be just that, whatever the
+    law (``safe`` is kept at servers of any kind), and is not taken for a minute's.
+    """
+    kind = settings.read_law().kind(reading.dimension, MINUTE)
+    if kind is Kind.BUCKET or reading.reset_s is None or reading.remaining == reading.limit:
+        return reading.period_s
+    if reading.reset_s > MINUTE + 1:
+        return DAY
+    if reading.dimension is Dimension.REQUESTS and reading.period_s == DAY:
+        return None
+    return MINUTE
 
 
 def _concerned(book: Book, settings: LimitSettings, reading: Reading, period_s: int) -> list[Counter]:

@@ -45,6 +45,8 @@ FIRST_PAUSE, LONGEST_PAUSE = SECOND, 60 * SECOND
 SEND_WITHIN = SECOND
 """A lease older than this counts as slept over: the server would count it now, we counted it then. Not longer
 than what a request has to arrive (``LimitSettings.transit_s``)."""
+ABANDONED = 2 * 3600 * SECOND
+"""A lease older than this is nobody's any more: twice the longest time-out that a request may have."""
 HISTORY = 100_000
 """Events kept; the oldest go."""
 
@@ -230,6 +232,12 @@ class LimiterCore:
         """Return the other processes that have leases or wait in line."""
         return ({entry.holder for entry in self.book.leases.values()} | set(self.book.line)) - {self.holder}
 
+    def abandoned_holders(self, now: float) -> set[str]:
+        """Return the other processes whose leases are too old for any request, living or not."""
+        at = self._tick(now)
+        old = {entry.holder for entry in self.book.leases.values() if at - entry.at > ABANDONED}
+        return old - {self.holder}
+
     def still_valid(self, now: float, lease: Lease) -> bool:
         """Whether a request may still be sent under a lease; ask right before sending.
 
@@ -395,5 +403,6 @@ def _oversize(counter: Counter, amount: int) -> Oversize:
     return Oversize(
         f"The request counts {amount} {clause.dimension.replace('_', ' ')}, but the limit is "
         f"{counter.window.limit} per {period}; it could never be admitted. Cut the text into smaller chunks "
-        f"or lower the cap on the output."
+        "(chunk_tokens), lower the cap on the reply (summary_max_tokens), or raise the limit in the config "
+        "if the account has more."
     )

@@ -1,12 +1,15 @@
-"""Which process holds a lease, and whether it still lives: process id, start time and boot.
+"""Which process holds a lease, and whether it still lives: process id, start time, boot, namespace and host.
 
-A process id alone may have been given to another process since; with the start time it is unique.
+A process id alone may have been given to another process since; with the start time it is unique. It says
+something only where it was given: a process in another container, or on another machine that shares the
+folder, cannot be looked for from here, and counts as alive.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -20,13 +23,23 @@ def this_process() -> str:
 
 @functools.lru_cache(maxsize=1)
 def _name(pid: int) -> str:  # by pid, so that a fork has its own
-    return f"{pid}/{_start(pid)}/{boot_id()}"
+    return f"{pid}/{_start(pid)}/{boot_id()}/{_place()}"
+
+
+def _place() -> str:
+    """Return where this process's id was given: its namespace (a container has its own) and its host."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return f"{namespace}@{socket.gethostname()}"
 
 
 def is_alive(holder: str) -> bool:
-    """Whether a holder still runs; a killed child that nobody has waited for does not."""
-    pid, _, rest = holder.partition("/")
-    start, _, boot = rest.partition("/")
+    """Whether a holder may still run; a killed child that nobody has waited for does not."""
+    pid, start, boot, place = [*holder.split("/", 3), "", "", ""][:4]
+    if place != _place():
+        return True
     return boot == boot_id() and pid.isdigit() and start != "" and _start(int(pid)) == start
 
 

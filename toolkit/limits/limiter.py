@@ -30,6 +30,9 @@ from toolkit.limits.state import LimiterState
 from toolkit.limits.waiting import Sleeper, StopEvent, sleeper_for
 from toolkit.records import Usage
 
+UNQUESTIONED_S = 0.1
+"""So soon after its admission a lease needs no look into the book, which may be a transaction."""
+
 
 class DayExhausted(QuotaExhausted):
     """A limit per day is used up; the run should drain.
@@ -61,6 +64,31 @@ class Admission(NamedTuple):
 
     lease: Lease
     waited_s: Mapping[Cause, float]
+
+
+class Standing(NamedTuple):
+    """What the first in line waits for.
+
+    Attributes
+    ----------
+    cause : Cause
+    until : float
+        Epoch seconds at which it goes on if nothing else happens; infinity if somebody has to give back.
+    waiting : int
+        How many wait.
+    """
+
+    cause: Cause
+    until: float
+    waiting: int
+
+
+class WaitCancelled(CancelledError):
+    """The waiting was stopped; ``waited_s`` as in an `Admission`."""
+
+    def __init__(self, waited_s: Mapping[Cause, float]) -> None:
+        super().__init__()
+        self.waited_s = waited_s
 
 
 class _Waiter:
@@ -106,6 +134,7 @@ class Limiter:
         # waited is the difference between its admission and its arrival.
         self._waited_s = dict.fromkeys(Cause, 0.0)
         self._cause = Cause.REQUESTS
+        self._wake_at = math.inf
         self._counted_until = 0.0
 
     @contextmanager
@@ -130,8 +159,8 @@ class Limiter:
 
         Raises
         ------
-        CancelledError
-            If ``stop`` is set.
+        WaitCancelled
+            If ``stop`` is set; a `CancelledError`.
         Oversize
             If the request is above a limit; at once.
         DayExhausted
@@ -139,7 +168,7 @@ class Limiter:
         """
         stop = stop or StopEvent()
         if stop.is_set():
-            raise CancelledError
+            raise WaitCancelled({})
         with self._line_and_core_lock:
             self._core.refuse_oversize(demand)
             if not self._line:
@@ -158,14 +187,19 @@ class Limiter:
             stop.subscribe(waiter.woken.set)
         try:
             lease, waited_s = self._wait_turn(waiter, stop)
+        except CancelledError:
+            with self._line_and_core_lock:
+                self._count_wait(self._axis())
+                waited_s = dict(self._waited_s)
+            self._leave(waiter)
+            raise WaitCancelled(_spans(before, waited_s)) from None
         except BaseException:
             self._leave(waiter)
             raise
         finally:
             if isinstance(stop, StopEvent):
                 stop.unsubscribe(waiter.woken.set)
-        spans = {cause: waited_s[cause] - before[cause] for cause in Cause}
-        return Admission(lease, {cause: seconds for cause, seconds in spans.items() if seconds > 0})
+        return Admission(lease, _spans(before, waited_s))
 
     def _wait_turn(self, waiter: _Waiter, stop: threading.Event) -> tuple[Lease, dict[Cause, float]]:
         while True:
@@ -195,12 +229,15 @@ class Limiter:
         if isinstance(answer, Exhausted):
             raise DayExhausted(answer.until, answer.until - now, answer.dimension)
         if isinstance(answer, Wait):
-            self._cause = answer.cause
+            self._cause, self._wake_at = answer.cause, answer.wake_at
         return answer
 
     def _release_dead(self, now: float) -> bool:
-        others = self._core.other_holders() if self._core.holder else ()
-        dead = [holder for holder in others if not self._state.is_alive(holder)]
+        if not self._core.holder:
+            return False
+        others = self._core.other_holders()
+        dead = {holder for holder in others if not self._state.is_alive(holder)}
+        dead |= self._core.abandoned_holders(now)
         if dead:
             self._core.release_dead(now, dead)
         return bool(dead)
@@ -276,6 +313,8 @@ class Limiter:
 
         If not, settle it with ``sent=False`` and acquire anew.
         """
+        if self._axis() - lease.admitted_at < UNQUESTIONED_S:
+            return True
         with self._deciding() as now:
             return self._core.still_valid(now, lease)
 
@@ -297,6 +336,15 @@ class Limiter:
         """Threads in line."""
         return len(self._line)
 
+    def standing(self) -> Standing | None:
+        """Return what the first in line waits for; None if nobody waits."""
+        with self._line_and_core_lock:
+            return Standing(self._cause, self._wake_at, len(self._line)) if self._line else None
+
+    def now(self) -> float:
+        """Return the time on the axis of leases and events: epoch seconds that never jump."""
+        return self._axis()
+
     def largest(self) -> dict[Dimension, int]:
         """Return the largest amounts that one request may have; a dimension without limit is left out."""
         with self._deciding():
@@ -311,3 +359,7 @@ class Limiter:
         """Return the rows of the ``limits`` frame from ``since`` on (epoch seconds of the axis)."""
         with self._line_and_core_lock:
             return [event for event in self._core.history if event.t_s >= since]
+
+
+def _spans(before: Mapping[Cause, float], after: Mapping[Cause, float]) -> dict[Cause, float]:
+    return {cause: after[cause] - before[cause] for cause in Cause if after[cause] > before[cause]}

@@ -13,10 +13,10 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-from toolkit.errors import ConfigError
+from toolkit.errors import ConfigError, StoreError
 from toolkit.limits import holders
 from toolkit.limits.axis import anchor, boot_id
 from toolkit.limits.core import LimiterCore
@@ -90,9 +90,24 @@ class SqliteState:
             row = self._file.execute("SELECT epoch_offset FROM anchor WHERE boot = ?", (boot,)).fetchone()
             return float(row[0])
 
-    def exclusive(self, core: LimiterCore) -> AbstractContextManager[object]:
-        """See `LimiterState`."""
-        return self._transaction(core)
+    @contextmanager
+    def exclusive(self, core: LimiterCore) -> Iterator[None]:
+        """See `LimiterState`.
+
+        Raises
+        ------
+        StoreError
+            If the file cannot be read or written; nothing was decided then.
+        """
+        try:
+            with self._transaction(core):
+                yield
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"limits_url: the shared limits in {self.path} cannot be used ({error}); end the process "
+                "that keeps the file locked, free disk space, or set limits_url='memory://' for this process "
+                "alone"
+            ) from error
 
     @contextmanager
     def _transaction(self, core: LimiterCore) -> Iterator[None]:

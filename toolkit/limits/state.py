@@ -34,7 +34,7 @@ class LimiterState(Protocol):
         ...
 
     def exclusive(self, core: LimiterCore) -> AbstractContextManager[object]:
-        """Make ``core``'s book the shared one, and nobody else's meanwhile."""
+        """Make ``core``'s book the shared one, and nobody else's meanwhile; `StoreError` if it cannot be."""
         ...
 
     def is_alive(self, holder: str) -> bool:

@@ -219,8 +219,11 @@ class Bucket(Window):
         return self._flow + self._level
 
     def _refund(self, now: int, amount: int, mark: int) -> None:
-        still_inside = max(0, mark - self._flow)
-        self._level = max(0, self._level - min(amount * self.period, still_inside))
+        given = min(amount * self.period, max(0, mark - self._flow), self._level)
+        self._level -= given
+        for key, other in self._marks.items():
+            if other > mark:  # what came in later stands so much nearer to the outflow now
+                self._marks[key] = other - given
 
     def _drained_to(self, now: int, target: int) -> int:
         level = self._level

@@ -30,9 +30,12 @@ class Verdict(NamedTuple):
     error: type[ProviderError]
     retry: Retry
     paid_unknown: bool = False
+    lasting: bool = False
 
 
 REJECTED = Verdict(RequestRejected, Retry.NEVER)
+MISPLACED = Verdict(RequestRejected, Retry.NEVER, lasting=True)
+"""Not this request is wrong but the place that it is sent to: address, model, or certificate."""
 REFUSED = Verdict(AuthenticationFailed, Retry.NEVER)
 NOT_SENT = Verdict(TransientError, Retry.TRANSIENT)
 UNCLEAR = Verdict(TransientError, Retry.TRANSIENT, paid_unknown=True)
@@ -159,7 +162,7 @@ def judge(status: int, said: Said, headers: Mapping[str, str]) -> tuple[Verdict,
         return Verdict(ContextTooLong, Retry.NEVER), None
     if status in PASSING_4XX or (status >= 500 and status not in LASTING_5XX):
         return (UNCLEAR if status in UNCLEAR_STATUS else NOT_SENT), None
-    return REJECTED, None
+    return (MISPLACED if status == 404 or 300 <= status < 400 else REJECTED), None
 
 
 def judge_429(said: Said, headers: Mapping[str, str]) -> tuple[Verdict, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -12,7 +13,7 @@ from toolkit.calls import Calls
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ProviderError, RateLimited, RequestRejected, TransientError
-from toolkit.limits import Limiter, LimitSettings, limiter_for, open_state
+from toolkit.limits import Dimension, Limiter, LimitSettings, limiter_for, open_state
 from toolkit.mapreduce import Prompt, SummarySettings, drive, map_reduce
 from toolkit.protocols import Retry, RetryDecision, SummarizeParams
 from toolkit.records import Reply, Request, Summary
@@ -96,10 +97,12 @@ class SummarizationProvider(ABC):
             A failed chunk makes it ``partial``, no summary at all ``failed``; neither raises.
         """
         told = SummarizeParams.of(params)
-        calls = Calls(self, told, self._policy, limiter=self.limiter(told.clock))
+        limiter = self.limiter(told.clock)
+        calls = Calls(self, told, self._policy, limiter=limiter)
         # JSON can hold half a character, which no tokenizer takes and no server: it becomes U+FFFD.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        steps = map_reduce(text, told.episode_id, self.settings(), self.count_tokens)
+        settings = self.settings() if limiter is None else within_limits(self.settings(), limiter)
+        steps = map_reduce(text, told.episode_id, settings, self.count_tokens)
         if told.chunk_parallelism == 1:
             return drive(steps, calls.generate, None, told.on_plan)
         pool = ThreadPoolExecutor(told.chunk_parallelism, thread_name_prefix="chunk")
@@ -211,3 +214,25 @@ class SummarizationProvider(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def within_limits(settings: SummarySettings, limiter: Limiter) -> SummarySettings:
+    """Cut texts so that no request is larger than a limit, unless such a one is to wait for a full window.
+
+    A tenth is left for the difference between the count by which a text is cut and the server's own.
+    """
+    if limiter.settings.oversize != "refuse":
+        return settings
+    caps = (settings.direct, settings.map, settings.reduce)
+    smallest_cap = min(prompt.max_output_tokens for prompt in caps)
+    for dimension, limit in limiter.largest().items():
+        if dimension is Dimension.TOKENS:
+            fits = limit * 9 // 10
+        elif dimension is Dimension.INPUT_TOKENS:
+            fits = limit * 9 // 10 + smallest_cap
+        else:
+            continue
+        if fits < settings.context_tokens:
+            bound = f"a limit of {limit} {dimension.replace('_', ' ')} per minute or day"
+            settings = replace(settings, context_tokens=fits, bound=bound)
+    return settings

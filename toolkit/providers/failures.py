@@ -35,6 +35,7 @@ from toolkit.errors import RateLimited
 from toolkit.limits.headers import read_headers
 from toolkit.protocols import Retry, RetryDecision
 from toolkit.providers.answers import (
+    MISPLACED,
     NOT_SENT,
     REFUSED,
     REJECTED,
@@ -101,7 +102,7 @@ BY_CLASS: dict[str, Verdict | Look] = {
     "RemoteProtocolError": UNCLEAR,
     "ProtocolError": UNCLEAR,
     "ProxyError": NOT_SENT,
-    "UnsupportedProtocol": REJECTED,
+    "UnsupportedProtocol": MISPLACED,
     "TransportError": UNCLEAR,
     "DecodingError": UNCLEAR,
     "TooManyRedirects": REJECTED,
@@ -109,7 +110,7 @@ BY_CLASS: dict[str, Verdict | Look] = {
     "HTTPStatusError": Look.AT_STATUS,
     "HTTPError": UNCLEAR,
     "SSEError": UNCLEAR,
-    "InvalidURL": REJECTED,
+    "InvalidURL": MISPLACED,
     "CookieConflict": REJECTED,
     "StreamError": UNCLEAR,
     "StreamConsumed": UNCLEAR,
@@ -169,7 +170,7 @@ def decide(error: Exception, where: Where) -> RetryDecision | None:
     if isinstance(error, UnusableAnswer):
         if error.failed_status:
             return _by_status(error.failed_status, error.response, where)
-        verdict = REJECTED if error.lasting else UNCLEAR
+        verdict = MISPLACED if error.lasting else UNCLEAR
         message = f"{where.endpoint.place} {error.problem}"
         headers, status = kept_headers(error.response.headers), error.response.status_code
         return _decision(verdict, message, where, headers=headers, status_code=status)
@@ -197,12 +198,12 @@ def _by_cause(error: Exception, where: Where) -> RetryDecision:
         if link is error:
             continue
         if isinstance(link, ssl.SSLCertVerificationError):
-            return _decision(REJECTED, _connection(error, where) or str(link), where)
+            return _decision(MISPLACED, _connection(error, where) or str(link), where)
         row = find_row(type(link))
         if isinstance(row, Verdict):
             # A certificate that is not trusted stands deeper in the chain than httpx2's own error.
             if any(isinstance(deeper, ssl.SSLCertVerificationError) for deeper in _chain(link)):
-                row = REJECTED
+                row = MISPLACED
             return _decision(row, _connection(error, where) or f"{type(link).__name__}: {link}", where)
     # Anthropic's library calls any failure of sending a connection error, also one of the program.
     cause = error.__cause__
@@ -315,6 +316,7 @@ def _decision(
         headers=headers,
         limit_hit=limit_hit,
         paid_unknown=verdict.paid_unknown,
+        lasting=verdict.lasting,
     )
 
 

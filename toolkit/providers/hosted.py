@@ -8,6 +8,7 @@ import threading
 import warnings
 from abc import abstractmethod
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolkit.config import Config
@@ -101,6 +102,10 @@ class HostedProvider(SummarizationProvider):
         """Return the address, the key, and the names of the settings that hold key and address."""
 
     @abstractmethod
+    def limits(self) -> LimitSettings:
+        """Return the account's limits, as the config states them and the vendor counts."""
+
+    @abstractmethod
     def _connect(self) -> Any:
         """Make the vendor's client."""
 
@@ -139,6 +144,15 @@ class HostedProvider(SummarizationProvider):
             self._counter.learn((request.system, request.prompt), reply.usage.input_tokens - overhead)
         return reply
 
+    def prepare(self) -> None:
+        """Load the vendor's library and make its client, which takes a second.
+
+        A server's limits refill from the moment at which the first request reaches it, ours from the
+        moment at which it is admitted: what passes in between would be counted on too early.
+        """
+        with suppress(Exception):  # the first call meets it as well, and says what it means
+            self._client()
+
     def _timeout(self) -> httpx2.Timeout:
         import httpx2
 
@@ -154,7 +168,7 @@ class HostedProvider(SummarizationProvider):
             # The limiter bounds what is in flight; a bound here would make requests wait unseen.
             limits=httpx2.Limits(
                 max_connections=None,
-                max_keepalive_connections=self.config.openai_max_concurrent_requests,
+                max_keepalive_connections=self.limits().max_concurrent,
                 keepalive_expiry=KEEP_ALIVE_S,
             ),
             follow_redirects=False,
