@@ -274,6 +274,31 @@ def test_one_incident_cuts_once_and_growth_needs_use(quota):
     assert limiter.snapshot(now + 1).slot_cap == 4, "a new incident cuts again"
 
 
+def test_a_hidden_cap_is_found_once(quota):
+    """A server that works on six at a time refuses a few at first, and then one a minute at the most."""
+    limiter, now, flying, refused = quota(max_concurrent=32), EPOCH, [], []
+    for _ in range(8000):
+        answer = limiter.try_reserve(now, Demand())
+        if isinstance(answer, Lease):
+            if len(flying) < 6:
+                flying.append((now + 0.4, answer))
+            else:
+                limiter.refused(now, answer, Observation(), Refusal.CONCURRENCY)
+                refused.append(now - EPOCH)
+            continue
+        ends, lease = min(flying, default=(answer.wake_at, None))
+        now = min(ends, answer.wake_at)
+        if lease is not None and now == ends:
+            flying.remove((ends, lease))
+            limiter.settle(now, lease, Usage(1, 1))
+    late = [at for at in refused if at > 20]
+    assert now - EPOCH > 200
+    assert len(late) <= (now - EPOCH) / 60
+    assert limiter.snapshot(now).slot_cap == 6
+    limiter.retune(now, LimitSettings(max_concurrent=4))
+    assert limiter.snapshot(now).slot_cap == 4
+
+
 def test_pause_doubles_by_incident_and_retry_after_is_a_floor(quota):
     """Without Retry-After the pause starts at 1 s and doubles by incident, not by complaint."""
     limiter = quota(max_concurrent=9)

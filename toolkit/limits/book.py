@@ -51,12 +51,17 @@ class Counter:
 
 @dataclass(slots=True)
 class Entry:
-    """A lease that is out; its amounts stand under its id in the windows."""
+    """A lease that is out; its amounts stand under its id in the windows.
+
+    ``level`` is how many were in flight when it was given, itself included. ``refused`` stands for the
+    moment between a refusal and the end of the lease.
+    """
 
     holder: str
     at: int
     amounts: Amounts
-    alone: bool
+    level: int
+    refused: bool = False
 
 
 @dataclass(slots=True)
@@ -166,7 +171,7 @@ class Book:
         return json.dumps(
             [
                 [[n, c.told, c.window.limit, c.window.dump()] for n, c in self.counters.items()],
-                [[i, e.holder, e.at, e.amounts, e.alone] for i, e in self.leases.items()],
+                [[i, e.holder, e.at, e.amounts, e.level] for i, e in self.leases.items()],
                 self.slots.dump(),
                 self.model.dump() if self.model.probes else None,
                 self.line,
@@ -201,7 +206,7 @@ class Book:
             counter.window.limit = limit
             counter.window.load(window)
         self.leases = {
-            i: Entry(holder, at, tuple(amounts), alone) for i, holder, at, amounts, alone in leases
+            i: Entry(holder, at, tuple(amounts), level) for i, holder, at, amounts, level in leases
         }
         self.slots.load(slots)
         if model:

@@ -113,8 +113,10 @@ def _sample_charge(
         return
     entry = book.leases.get(lease.id)
     book.last_reading = None
-    if entry is None or not entry.alone or lease.id != book.admissions:
-        return  # other requests were under way: some may have been counted after this reading was taken
+    if entry is None or entry.refused or entry.level > 1 or lease.id != book.admissions:
+        # What is left after a refusal says nothing of what the request would be charged; and where others
+        # were under way, some may have been counted after this reading was taken.
+        return
     book.last_reading = LastReading(since, at, remaining, book.admissions)
     if settings.charge != "fitted" or last is None or last.admissions != lease.id - 1:
         return

@@ -171,12 +171,11 @@ class LimiterCore:
                 counter.window.send(at, lease_id, amount, due)
         book.requests_60s.take(at, 1)
         book.tokens_60s.take(at, amounts[1])
-        alone = book.slots.in_flight == 0
-        book.slots.take()
+        level = book.slots.take()
         book.admissions = lease_id
         if self._charge == "fitted" and not book.model.ready:
             book.model.probes += 1
-        book.leases[lease_id] = Entry(self.holder, at, amounts, alone)
+        book.leases[lease_id] = Entry(self.holder, at, amounts, level)
         self._record(at, "admitted")
         return Lease(lease_id, self.quota_key, now, amounts, demand)
 
@@ -197,7 +196,7 @@ class LimiterCore:
         slots = self.book.slots
         if usage is not None:
             self.book.refusals = 0
-            if slots.answered(entry.at):
+            if slots.answered(at, entry.at, entry.level):
                 self._record(at, "grown")
         reserved = entry.amounts
         final = charges.settled(self._charge, lease.demand, reserved, usage) if sent else charges.NOTHING
@@ -267,10 +266,10 @@ class LimiterCore:
         """
         at = self._tick(now)
         entry = self._entry(lease)
-        entry.alone = False  # what is left after a refusal says nothing of what the request would be charged
+        entry.refused = True
         self.observe(now, self._with_periods(observation, entry.amounts), lease)
         book = self.book
-        if kind in CUTTING and book.slots.cut(at, entry.at):
+        if kind in CUTTING and book.slots.cut(at, entry.at, entry.level):
             self._record(at, "cut")
         self._close(at, lease.id, charges.refused(entry.amounts, self._held))
         self._record(at, "refused")
