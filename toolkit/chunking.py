@@ -17,6 +17,10 @@ CountTokens = Callable[[str], int]
 # A sentence ends after . ? ! or their full-width forms, with closing quotes or brackets, before a space.
 _SENTENCE_END = re.compile(r"(?<=[.?!…。！？])[\"'”’)\]]*\s+")
 
+# A sentence longer than a chunk is counted by runs of words, so many of which make a chunk. Word by word it
+# would be more even by a hundredth, and a tokenizer takes longer to be called than to read a few words.
+_RUNS_PER_CHUNK = 64
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
@@ -99,8 +103,11 @@ def _back(
     while begin - 1 > start and pieces[begin - 1].tokens <= room:
         room -= pieces[begin - 1].tokens
         begin -= 1
-    # The next chunk must reach beyond this one, or the cutting would never end.
-    while begin < end and count_tokens(_join(pieces[begin : end + 1])) > bound:
+    # Again the whole decides, and the next chunk must reach beyond this one, or the cutting would never end.
+    while begin < end and (
+        count_tokens(_join(pieces[begin:end])) > overlap
+        or count_tokens(_join(pieces[begin : end + 1])) > bound
+    ):
         begin += 1
     return begin
 
@@ -115,41 +122,42 @@ def _pieces(text: str, count_tokens: CountTokens, bound: int) -> Iterator[_Piece
     for line in text.splitlines():
         turn = " ".join(line.split())
         if turn:
-            yield from _split(turn, "\n", count_tokens, bound, _LEVELS)
+            yield from _split(turn, "\n", count_tokens, bound)
 
 
-def _split(
-    text: str,
-    separator: str,
-    count_tokens: CountTokens,
-    bound: int,
-    levels: tuple[Callable[[str], list[str]], ...],
-) -> Iterator[_Piece]:
-    # Where it begins a chunk it stands without its separator, which may cost more than with it: many
-    # vocabularies hold a word with the space before it only.
-    tokens = max(count_tokens(separator + text), count_tokens(text))
-    if tokens <= bound or (not levels and len(text) == 1):
+def _split(text: str, separator: str, count_tokens: CountTokens, bound: int) -> Iterator[_Piece]:
+    tokens = count_tokens(separator + text)
+    if tokens <= bound < 2 * tokens:
+        # Where it begins a chunk it stands without its separator, which may cost more than with it: many
+        # vocabularies hold a word with the space before it only. That matters where there is little room.
+        tokens = max(tokens, count_tokens(text))
+    if tokens <= bound or len(text) == 1:
         yield _Piece(text, separator, tokens)
         return
-    if not levels:
-        # One word longer than a chunk: halve it until its parts fit.
-        middle = len(text) // 2
-        yield from _split(text[:middle], separator, count_tokens, bound, ())
-        yield from _split(text[middle:], "", count_tokens, bound, ())
-        return
-    cut, *finer = levels
-    for part in cut(text):
-        yield from _split(part, separator, count_tokens, bound, tuple(finer))
-        separator = " "
+    parts, between = _parts(text, bound / tokens)
+    for part in parts:
+        yield from _split(part, separator, count_tokens, bound)
+        separator = between
+
+
+def _parts(text: str, share: float) -> tuple[list[str], str]:
+    """Cut a text of which a ``share`` fits a chunk; return its parts and what stands between them."""
+    sentences = _sentences(text)
+    if len(sentences) > 1:
+        return sentences, " "
+    words = text.split(" ")
+    if len(words) > 1:
+        run = max(1, int(len(words) * share / _RUNS_PER_CHUNK))
+        return [" ".join(words[left : left + run]) for left in range(0, len(words), run)], " "
+    # One word longer than a chunk: halved until its parts fit.
+    middle = len(text) // 2
+    return [text[:middle], text[middle:]], ""
 
 
 def _sentences(turn: str) -> list[str]:
     ends = [match.end() for match in _SENTENCE_END.finditer(turn)]
     edges = zip([0, *ends], [*ends, len(turn)], strict=True)
     return [turn[left:right].rstrip() for left, right in edges if turn[left:right].strip()]
-
-
-_LEVELS: tuple[Callable[[str], list[str]], ...] = (_sentences, str.split)
 
 
 def whole_sentences(text: str) -> str:

@@ -134,6 +134,41 @@ def test_every_bound_holds_for_every_counter(count: Callable[[str], int], share:
         assert put_together == text.split()
 
 
+@pytest.mark.parametrize("count", COUNTERS)
+@pytest.mark.parametrize(("bound", "overlap"), [(150, 0), (400, 0), (400, 60), (1000, 900)])
+def test_a_sentence_of_many_chunks_is_cut_like_any_other(
+    count: Callable[[str], int], bound: int, overlap: int
+) -> None:
+    """Bound, order, progress and overlap hold where words are counted by the run."""
+    text = " ".join(f"w{number}" for number in range(4000))
+    chunks = chunk_text(text, count, chunk_tokens=bound, overlap_tokens=overlap)
+    assert max(map(count, chunks)) <= bound
+    put_together, repeats = chunks[0].split(), []
+    for before, after in itertools.pairwise(chunk.split() for chunk in chunks):
+        repeats.append(repeated(before, after))
+        assert repeats[-1] < len(after), "a chunk brings nothing new"
+        assert count(" ".join(after[: repeats[-1]])) <= overlap
+        put_together += after[repeats[-1] :]
+    assert put_together == text.split()
+    assert any(repeats) == bool(overlap)
+
+
+@pytest.mark.parametrize("end", ["", "."])
+def test_counting_costs_a_few_readings(end: str) -> None:
+    """A long line is read a few times over and not word by word: a tokenizer takes long to be called."""
+    text = " ".join(f"word{end if number % 12 == 11 else ''}" for number in range(30_000))
+    read: list[int] = []
+
+    def count(part: str) -> int:
+        read.append(len(part))
+        return words(part)
+
+    sizes = [words(chunk) for chunk in chunk_text(text, count, chunk_tokens=1000)]
+    assert len(read) <= 30_000 / 10
+    assert sum(read) <= 4 * len(text)
+    assert max(sizes) - min(sizes) <= 40
+
+
 def test_overlap_is_used_where_it_fits() -> None:
     """An overlap that whole turns fit into is not silently zero."""
     text = "\n".join(f"a{n} b{n} c{n}" for n in range(12))

@@ -68,6 +68,7 @@ def test_words_stay(text, words):
         ("done. [laughs], yes", "done. yes"),
         ("[laughs], yes", "yes"),
         ("no [laughs]", "no"),
+        ('"so [laughs]?" yes', '"so?" yes'),
         ("so , uh , yes", "so , uh , yes"),
     ],
 )

@@ -29,8 +29,11 @@ STYLES = {
 TIMED = [style for style in STYLES if "time" in style]
 
 
-def rendered(style):
-    return "".join(STYLES[style].format(name=name, time=time, text=text) for name, time, text in DIALOGUE)
+def rendered(style, ann="Ann", bob="Bob"):
+    names = {"Ann": ann, "Bob": bob}
+    return "".join(
+        STYLES[style].format(name=names[name], time=time, text=text) for name, time, text in DIALOGUE
+    )
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -42,6 +45,41 @@ def test_every_label_style_gives_the_same_turns(read, style):
         ("Bob", "Hello Ann."),
         ("Ann", "Shall we begin?"),
     ]
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(
+    ("ann", "bob"),
+    [
+        ("An Nguyen", "My Linh"),
+        ("Bob Lee", "So Yeon"),
+        ("An", "He Jiankui"),
+        ("The Chair", "Right Hon. Ann Bell"),
+        ("Ann", "Audience member"),
+        ("host", "guest"),
+        ("ann bell", "bob carr"),
+        ("spk_0", "spk_1"),
+    ],
+)
+def test_where_every_line_has_a_label_it_may_look_like_no_name(read, style, ann, bob):
+    """Names that begin like a sentence, roles and small letters are speakers if all of the file says so."""
+    episode = read(rendered(style, ann, bob))
+    assert [(turn.speaker, turn.text) for turn in episode.turns] == [
+        (ann, "Good morning."),
+        (bob, "Hello Ann."),
+        (ann, "Shall we begin?"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ann", "bob"),
+    [("An Nguyen", "My Linh"), ("An", "So Yeon"), ("Right Hon. Ann Bell", "The Chair"), ("host", "guest")],
+)
+def test_labels_that_come_back_may_look_like_no_names(read, ann, bob):
+    """They are speakers though they open few of the paragraphs."""
+    said = "It was.\n\nAnd so it went on.\n\nAnd on."
+    episode = read(f"{ann}: {said}\n\n{bob}: {said}\n\n" * 3)
+    assert [turn.speaker for turn in episode.turns] == [ann, bob] * 3
 
 
 @pytest.mark.parametrize("style", TIMED)
@@ -61,9 +99,10 @@ def test_every_timed_style_gives_the_same_times(read, style):
         "Dr. O'Neil, MD",
         "The Chair",
         "Mr. Jean-Luc Pieters (Hautes Collines (Nord), Lib.)",
-        "Hon. Mary Upton (Minister of Roads, Harbours, Small Crafts and All That Is Left to Govern)",
         "Q",
         "李明",
+        "Unidentified speaker",
+        "Hon. Mary Upton (Minister of Roads, Harbours, Lights, Small Crafts and All That Is Left to Govern)",
     ],
 )
 def test_names_of_every_make_are_labels(read, label):
@@ -91,6 +130,16 @@ def test_a_sentence_with_a_colon_is_no_label(read, sentence):
     assert episode.turns[0].text == f"Good morning. {sentence}"
 
 
+@pytest.mark.parametrize("word", ["Note", "note", "So", "One", "this"])
+def test_words_before_a_colon_that_come_back_are_no_speakers(read, word):
+    """A speaker's way to begin a sentence does not make a speaker of the word."""
+    talk = "Ann: Good morning.\n\nIt rained.\n\nBob: I see.\n\nIt rained again.\n\n" * 5
+    text = f"{word}: the tide waits for nobody."
+    episode = read(f"{talk}{text}\n\n{talk}{text}\n\n{talk}{text}\n\n")
+    assert episode.speakers == ("Ann", "Bob")
+    assert episode.text.count(text) == 3
+
+
 def test_recurring_words_are_no_speakers_where_labels_have_another_style(read):
     """In a file with bold labels a plain ``Best Book:`` is text, however often it comes."""
     show = "".join(
@@ -109,6 +158,13 @@ def test_prose_has_no_speakers(read):
     episode = read(text)
     assert episode.speakers == ()
     assert episode.turns[-1].text == "Good Bread: a luxury."
+
+
+def test_prose_without_blank_lines_has_no_speakers(read):
+    """Where each line is a paragraph, as Whisper writes it, they count like paragraphs."""
+    quiet = ["It was a quiet year in the valley."] * 20
+    text = "\n".join([*quiet, "Python: a snake.", *quiet, "Good Bread: a luxury."])
+    assert read(text).speakers == ()
 
 
 def test_initials_become_the_name_that_introduced_them(read):

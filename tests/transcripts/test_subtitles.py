@@ -77,7 +77,7 @@ def test_the_order_is_that_of_the_file(read):
 
 
 def test_a_name_at_a_cue_start_holds_until_the_next(read):
-    """SubRip names a speaker only when it changes; full names may come once."""
+    """SubRip names a speaker only when it changes; what looks like a label and comes once is text."""
     cues = [
         "Ann Bell: Welcome to the",
         "show: number one.",
@@ -92,10 +92,29 @@ def test_a_name_at_a_cue_start_holds_until_the_next(read):
     assert [(t.speaker, t.text) for t in episode.turns] == [
         ("Ann Bell", "Welcome to the show: number one."),
         ("Bob", "Thanks. So: here we are."),
-        ("Ann", "Yes."),
+        ("Ann Bell", "Yes."),
         ("Bob", "Go on."),
-        ("Ann", "I will."),
+        ("Ann Bell", "I will."),
     ]
+
+
+@pytest.mark.parametrize(
+    ("introduced", "names"),
+    [
+        ("An Nguyen", ("An Nguyen", "My Linh")),
+        ("An Nguyen", ("An", "Bob Lee")),
+        ("Carl", ("Carl", "So")),
+        ("host", ("host", "guest")),
+    ],
+)
+def test_few_cues_need_have_a_label(read, introduced, names):
+    """Labels that come back are speakers whatever they look like, though nine cues in ten have none."""
+    cues = [f"{introduced}: Welcome"]
+    for turn in range(1, 7):
+        cues += [f"{names[turn % 2]}: I say", *["this and", "that and"] * 5]
+    stamped = (f"{n}\n00:00:{n:02},000 --> 00:00:{n:02},900\n{cue}\n" for n, cue in enumerate(cues))
+    speakers = [turn.speaker for turn in read("\n".join(stamped), "show.srt").turns]
+    assert speakers == [introduced, *[names[1], introduced] * 3]
 
 
 def test_bracketed_labels_are_speakers(read):

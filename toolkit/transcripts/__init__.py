@@ -13,6 +13,7 @@
       tables      tsv, csv and Audacity labels
         labels      which of the things before a colon are speakers
         turns       segments -> turns
+          names     which names are one speaker's
           clean       words without markup, tags and times
           times       clock times -> seconds
 """

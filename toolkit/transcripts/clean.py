@@ -60,7 +60,7 @@ _GONE = "\x00"
 # The comma of "so [laughs], yes" goes to the word before, unless that has its own, or belongs to another line
 # (segment): then one episode would have other words in a format that tells its speakers apart.
 _MARK_TO_DROP = re.compile(r"(^|\n|[.,;:!?…])[^\S\n]*\x00[\s\x00]*[.,;:!?]+(?=\s|$|\x00)")
-_BEFORE_MARK = re.compile(r"\s*\x00[\s\x00]*(?=[.,;:!?](?:\s|$))")
+_BEFORE_MARK = re.compile(r"\s*\x00[\s\x00]*(?=[.,;:!?][\"'”’)]*(?:\s|$))")
 
 _IMAGE = re.compile(r"!\[[^\[\]]{0,500}\]\([^()\s]{0,2000}(?:\s\"[^\"]{0,200}\")?\)")
 _LINK = re.compile(

@@ -110,18 +110,19 @@ def _title_from(id: str) -> str:
 
 
 def _without_clashes(episodes: list[Episode]) -> tuple[list[Episode], list[TranscriptError]]:
-    """Set apart the episodes whose id is not theirs alone: neither is surely the one that was meant."""
+    """Set apart the episodes whose id is not theirs alone: none is surely the one that was meant."""
     by_id: defaultdict[str, list[Episode]] = defaultdict(list)
     for episode in episodes:
         by_id[episode.id].append(episode)
     clashes = [
         TranscriptError(
-            f"the id {episode_id!r} (the file's name without suffix) is also that of "
-            f"{', '.join(str(other.path) for other in same[1:])}; rename a file or load one of them",
-            path=same[0].path,
+            f"the id {episode.id!r} (the file's name without suffix) is also that of "
+            f"{', '.join(str(other.path) for other in by_id[episode.id] if other is not episode)}; "
+            "rename a file or load one of them",
+            path=episode.path,
         )
-        for episode_id, same in by_id.items()
-        if len(same) > 1
+        for episode in episodes
+        if len(by_id[episode.id]) > 1
     ]
     return [episode for episode in episodes if len(by_id[episode.id]) == 1], clashes
 

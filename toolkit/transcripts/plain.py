@@ -15,16 +15,15 @@ A time may stand before any of them, or before text without label: ``00:00:09 te
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from toolkit.transcripts.clean import COMMENT, without_markdown
-from toolkit.transcripts.labels import LONGEST_LABEL, is_name, speaker_names
+from toolkit.transcripts.labels import LONGEST_LABEL, likely_names, speaker_names
 from toolkit.transcripts.times import CLOCK, SECONDS, seconds
-from toolkit.transcripts.turns import Segment, paragraphs
+from toolkit.transcripts.turns import SENTENCE_END, Segment, paragraphs
 
 _FRONT_MATTER = re.compile(r"\s*---[ \t]*\n(?P<fields>.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FRONT_TITLE = re.compile(
@@ -114,14 +113,7 @@ def read(text: str, path: Path) -> tuple[str, list[Segment]]:
     for line in lines:
         line.label = _label(line.text)
     style = _style(lines)
-    names = speaker_names(
-        [
-            line.label.name if line.label and line.label.style == style else None
-            for line in lines
-            if line.label or line.begins_block
-        ],
-        marked=style != "plain",
-    )
+    names = speaker_names(_labels(lines, style), marked=style != "plain")
     blocks = list(_blocks(lines, names))
     if (
         names
@@ -207,8 +199,28 @@ def _name_and_time(name: str) -> tuple[str, float | None]:
 
 def _style(lines: list[_Line]) -> str:
     """Return the style of label that the file uses; what looks like another one is text."""
-    styles = Counter(line.label.style for line in lines if line.label and is_name(line.label.name))
-    return styles.most_common(1)[0][0] if styles else "plain"
+
+    def uses(style: str) -> int:
+        labels = _labels(lines, style)
+        likely = likely_names(labels)
+        return sum(label in likely for label in labels)
+
+    return max(dict.fromkeys(line.label.style for line in lines if line.label), key=uses, default="plain")
+
+
+def _labels(lines: list[_Line], style: str) -> list[str | None]:
+    """Return the label in a style, or None, of each line that may open a speech."""
+    # Without blank lines each line may be a paragraph, or they are wrapped; a paragraph ends with a sentence.
+    blocks = any(line.begins_block for line in lines[1:])
+    labels = []
+    for above, line in zip([None, *lines], lines, strict=False):
+        if line.label:
+            labels.append(line.label.name if line.label.style == style else None)
+        elif above and above.label and not above.label.text:
+            continue  # The words of a name that stands alone.
+        elif line.begins_block or (above and not blocks and SENTENCE_END.search(above.text)):
+            labels.append(None)
+    return labels
 
 
 def _blocks(lines: list[_Line], names: dict[str, str]) -> Iterator[Segment]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from toolkit.records import Turn
 from toolkit.transcripts.clean import one_line, words_only
+from toolkit.transcripts.names import one_name_each
 
 PARAGRAPH_WORDS = 60
 """A paragraph of a text without speakers ends at the first sentence end from here on."""
@@ -19,7 +20,7 @@ LONGEST_PARAGRAPH_WORDS = 180
 PAUSE_S = 2.0
 """A silence longer than this ends a paragraph."""
 
-_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’»)\]]*$")
+SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’»)\]]*$")
 _BETWEEN_SENTENCES = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])")
 # What whisper.cpp's speaker detection and human captioners write where another voice begins.
 _CHANGE = re.compile(r"(?:^|(?<=\s))(?:>>+|(?:&gt;){2,})\s*|\[SPEAKER_TURN\]")
@@ -53,7 +54,11 @@ def to_turns(segments: Iterable[Segment]) -> tuple[Turn, ...]:
     tuple of Turn
         Paragraphs where the file tells no voices apart; otherwise no two neighbours of one known speaker.
     """
-    voices = [replace(segment, text=one_line(segment.text)) for segment in segments]
+    voices = list(segments)
+    names = one_name_each(voice.speaker for voice in voices if voice.speaker)
+    voices = [
+        replace(voice, text=one_line(voice.text), speaker=names.get(voice.speaker or "")) for voice in voices
+    ]
     # Talk about code has ">>" too; it marks voices in files where it begins a segment.
     if any(_CHANGE_FIRST.match(voice.text) for voice in voices):
         voices = [change for voice in voices for change in _split_at_changes(voice)]
@@ -84,7 +89,7 @@ def paragraphs(segments: Iterable[Segment]) -> list[Segment]:
     for index, piece in enumerate(pieces):
         waiting.append(piece)
         words += _size(piece.text)
-        complete = words >= PARAGRAPH_WORDS and _SENTENCE_END.search(piece.text.rstrip())
+        complete = words >= PARAGRAPH_WORDS and SENTENCE_END.search(piece.text.rstrip())
         if complete or words >= LONGEST_PARAGRAPH_WORDS or index in ends:
             done.append(replace(_joined(waiting), opens_turn=True))
             waiting, words = [], 0
