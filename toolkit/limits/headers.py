@@ -75,6 +75,8 @@ def read_headers(headers: Mapping[str, str], epoch_s: float) -> Observation:
     """
     lower = {str(name).lower(): str(value).strip() for name, value in headers.items()}
     readings = []
+    if not any("-ratelimit-" in name for name in lower):  # as of every server of one's own
+        return Observation((), _retry_after(lower, epoch_s))
     for prefix, suffix_first, names in (
         ("x-ratelimit", False, _OPENAI),
         ("anthropic-ratelimit", True, _ANTHROPIC),

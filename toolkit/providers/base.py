@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -184,6 +185,10 @@ class SummarizationProvider(ABC):
         """Return the limits of that pool; None: there are none."""
         return None
 
+    @cached_property
+    def _pool(self) -> tuple[str | None, LimitSettings | None]:
+        return self.quota_key(), self.limits()
+
     def limiter(self, clock: Clock | None = None) -> Limiter | None:
         """Return the limiter that all instances on the same quota key share; None without limits.
 
@@ -192,7 +197,7 @@ class SummarizationProvider(ABC):
         clock : Clock, optional
             What it waits on; a limiter of its own for each clock that is not the machine's.
         """
-        key, settings = self.quota_key(), self.limits()
+        key, settings = self._pool
         if key is None or settings is None:
             return None
         own = None if clock is None or isinstance(clock, SystemClock) else clock

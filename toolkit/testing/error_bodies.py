@@ -59,7 +59,14 @@ ERRORS: dict[str, ErrorKind] = {
     "rate_limit_exceeded": ErrorKind(
         429, "Rate limit reached.", "requests", "rate_limit_exceeded", "429", _RATE, retry_after=True
     ),
-    "request_too_large": ErrorKind(429, "Request too large.", "tokens", "rate_limit_exceeded", "429", _RATE),
+    "request_too_large": ErrorKind(
+        429,
+        "Request too large on tokens per min (TPM): Limit 1000, Requested 1001. Reduce the request.",
+        "tokens",
+        "rate_limit_exceeded",
+        "429",
+        _RATE,
+    ),
     "slow_down": ErrorKind(
         429,
         "Slow down: your request rate grew too quickly. Reduce it and increase it step by step.",
