@@ -194,11 +194,30 @@ class Config(BaseModel):
         merged = {**_from_environment(os.environ, values), **values}
         for name in merged:
             if name not in type(self).model_fields:
-                raise ConfigError(f"{name!r} is no setting; {nearest_name(name, type(self).model_fields)}")
+                wrong = f"{name!r} is no setting; {nearest_name(name, type(self).model_fields)}"
+                raise ConfigError(wrong, [name])
+        _warn_of_unknown(os.environ)
         try:
             super().__init__(**merged)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
+            named = [str(finding["loc"][0]) for finding in error.errors() if finding["loc"]]
+            raise ConfigError(_explain(error), named) from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise ConfigError(f"a Config does not change; use config.replace({name}=...), which returns another")
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave keys out of a pickle: who loads it has them from its own environment, or has none."""
+        state = super().__getstate__()
+        shown = {
+            name: None if isinstance(value, SecretStr) else value for name, value in state["__dict__"].items()
+        }
+        return {**state, "__dict__": shown}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        keys = {name: value for name, value in _from_environment(os.environ, {}).items() if "api_key" in name}
+        found = {name: SecretStr(key) for name, key in keys.items() if state["__dict__"][name] is None}
+        super().__setstate__({**state, "__dict__": {**state["__dict__"], **found}})
 
     @field_validator("prices", mode="before")
     @classmethod
@@ -265,10 +284,14 @@ class Config(BaseModel):
         values = table.get("toolkit", table)
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: 'toolkit' must be a table of settings")
+        environment = _from_environment(os.environ, {**values, **overrides})
         try:
-            return cls(**{**values, **_from_environment(os.environ, {**values, **overrides}), **overrides})
+            return cls(**{**values, **environment, **overrides})
         except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from None
+            nearer = {**environment, **overrides}
+            if error.settings and all(name in nearer for name in error.settings):
+                raise
+            raise ConfigError(f"{path}: {error}", error.settings) from None
 
     def replace(self, **changes: Any) -> Config:
         """Return a copy with some settings changed, checked like a new one."""
@@ -329,6 +352,29 @@ def _from_environment(environment: Mapping[str, str], given: Mapping[str, Any]) 
     return found
 
 
+def _variable(field: str, environment: Mapping[str, str]) -> str | None:
+    """Return the variable of the environment that holds a field, if any does."""
+    own = ENVIRONMENT_PREFIX + field.upper()
+    if environment.get(own):
+        return own
+    aliases = (
+        name for name, filled in ENVIRONMENT_ALIASES.items() if filled == field and environment.get(name)
+    )
+    return next(aliases, None)
+
+
+def _warn_of_unknown(environment: Mapping[str, str]) -> None:
+    """Say so if a variable is meant for the toolkit and names no setting."""
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Config.model_fields}
+    for name in environment:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
+            warnings.warn(
+                f"{name} stands in the environment and is no setting; {nearest_name(name, known)}",
+                ConfigWarning,
+                stacklevel=3,
+            )
+
+
 def _is_amount(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
@@ -364,5 +410,10 @@ def _explain(error: ValidationError) -> str:
         # An address may have been given with a password.
         given = "" if "api_key" in name else "=" + re.sub(r"//[^/@]*@", "//***@", repr(finding["input"]))
         message = message[0].lower() + message[1:]
+        variable = _variable(name, os.environ)
+        if variable and os.environ[variable] == finding["input"]:
+            message = f"{message}, as {variable} in the environment says"
+        elif finding["type"] == "string_type" and isinstance(finding["input"], bool | int | float):
+            message += f"; for text write {name}='\"{finding['input']}\"'"
         sentences.append(f"{name}{given}: {message} ({field.description})")
     return "; ".join(sentences)

@@ -32,7 +32,11 @@ class ToolkitError(Exception):
 
 
 class ConfigError(ToolkitError, ValueError):
-    """A setting is unknown or out of its range."""
+    """A setting is unknown or out of its range; ``settings`` names those that are wrong, where known."""
+
+    def __init__(self, message: str, settings: Iterable[str] = ()) -> None:
+        self.settings = tuple(settings)
+        super().__init__(message)
 
 
 class TranscriptError(ToolkitError, ValueError):

@@ -1,7 +1,9 @@
 """What the limiter itself costs, and how late it is in real time.
 
 Prints a table and, last, one JSON line. The cost is that of one ``acquire`` and one ``settle`` that wait for
-nothing; lateness is measured with limits a hundred times those of a small account.
+nothing; lateness is measured with limits a hundred times those of a small account. Where token-throttle
+(Python 3.12 and later) and pyrate-limiter are installed, they are measured beside it: the one reserves and
+refunds as ours does, the other knows one weight and nothing to give back.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -70,11 +73,51 @@ def threads_us(limiter: Limiter, count: int) -> float:
     return best_us(all_together, 1, repeats=3) / (count // THREADS * THREADS)
 
 
+def others_us(folder: Path) -> dict[str, float]:
+    """Return the microseconds of one reserve and settle of other libraries, as far as they are installed."""
+    rows = {}
+    with suppress(ImportError):
+        from token_throttle import (
+            PerModelConfig,
+            Quota,
+            SyncMemoryBackendBuilder,
+            SyncRateLimiter,
+            SyncSqliteBackendBuilder,
+            UsageQuotas,
+        )
+
+        quotas = UsageQuotas(
+            [
+                Quota(metric="requests", limit=10**9, per_seconds=60),
+                Quota(metric="tokens", limit=10**12, per_seconds=60),
+            ]
+        )
+        backends = {
+            "token_throttle_memory_us": SyncMemoryBackendBuilder(),
+            "token_throttle_sqlite_us": SyncSqliteBackendBuilder(folder / "throttle.db", key_prefix="bench"),
+        }
+        for name, backend in backends.items():
+            theirs = SyncRateLimiter(PerModelConfig(quotas=quotas), backend=backend)
+
+            def once(theirs: SyncRateLimiter = theirs) -> None:
+                reservation = theirs.acquire_capacity(model="m", usage={"requests": 1, "tokens": 1156})
+                theirs.refund_capacity({"requests": 1, "tokens": 1020}, reservation)
+
+            rows[name] = best_us(once, 500, repeats=3)
+    with suppress(ImportError):
+        from pyrate_limiter import Duration, Rate
+        from pyrate_limiter import Limiter as Pyrate
+
+        pyrate = Pyrate(Rate(10**9, Duration.MINUTE))
+        rows["pyrate_limiter_memory_us"] = best_us(lambda: pyrate.try_acquire("m"), 1000, repeats=3)
+    return rows
+
+
 def lateness_ms() -> tuple[float, float]:
     """Return median and 99th percentile of how late admissions of a saturated bucket are."""
     settings = LimitSettings(requests_per_minute=50 * 100, tokens_per_minute=100_000 * 100)
     limiter = Limiter("key", settings, MemoryState())
-    limiter.acquire(Demand(10_000_000))
+    limiter.settle(limiter.acquire(Demand(10_000_000)).lease)
     began = limiter.events()[-1].t_s
     total, count = 0, 400
     late = []
@@ -108,6 +151,7 @@ def main() -> None:
             "memory_32_threads_us": threads_us(Limiter("key", OPEN, MemoryState()), 20_000),
         }
         state.close()
+        rows |= others_us(Path(folder))
     rows["memory_32_threads_ratio"] = rows["memory_32_threads_us"] / rows["memory_us"]
     rows["late_median_ms"], rows["late_p99_ms"] = lateness_ms()
     for name, value in rows.items():
