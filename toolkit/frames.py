@@ -105,6 +105,11 @@ LIMITS = (
     Column("tokens_limit", COUNT, "tokens/min", "in force; null if there is none"),
     Column("server_remaining_requests", COUNT, "requests", "as the last headers said; null if they did not"),
     Column("server_remaining_tokens", COUNT, "tokens", "as the last headers said; null if they did not"),
+    Column("lease_id", COUNT, "", "the lease that begins or ends; null with other events"),
+    Column("requests", COUNT, "requests", "what the event adds to what counts"),
+    Column("tokens", COUNT, "tokens", "likewise; a settlement corrects what was reserved"),
+    Column("input_tokens", COUNT, "tokens", "likewise"),
+    Column("output_tokens", COUNT, "tokens", "likewise"),
 )
 
 WAITS = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from toolkit.errors import ConfigError
-from toolkit.limits import LimitSettings, open_state, quota_share
+from toolkit.limits import Demand, LimiterCore, LimitSettings, open_state, quota_share, quota_shares
 from toolkit.limits.windows import Kind
+from toolkit.records import Usage
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,20 @@ def test_unknown_state():
     with pytest.raises(ConfigError, match="redis"):
         open_state("redis://somewhere")
     assert open_state("memory://") is open_state("memory://")
+
+
+def test_quota_shares_of_a_law():
+    """What settlements correct counts at the admission; limits of a day are not told."""
+    core = LimiterCore("key", LimitSettings(tokens_per_minute=600, requests_per_day=9, transit_s=0))
+    epoch = 1_700_000_000.0
+    first = core.try_reserve(epoch, Demand(500, 100))
+    core.note_waiting(epoch, 1)
+    core.settle(epoch + 1, first, Usage(200, 1))
+    second = core.try_reserve(epoch + 30, Demand(300, 300))
+    core.note_waiting(epoch + 30, 0)
+    core.settle(epoch + 40, second, Usage(300, 1))
+    assert quota_shares(core.history, core.rules()) == {"tokens:bucket:60": pytest.approx(900 / 900)}
+    assert [event.tokens for event in core.history if event.lease_id == 1] == [600, -300]
 
 
 def test_quota_share():

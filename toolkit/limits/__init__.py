@@ -33,7 +33,7 @@ from toolkit.limits.laws import Dimension
 from toolkit.limits.limiter import Admission, DayExhausted, Limiter, Standing, WaitCancelled
 from toolkit.limits.registry import limiter_for, open_state
 from toolkit.limits.settings import LimitSettings
-from toolkit.limits.share import quota_share, waiting_spans
+from toolkit.limits.share import quota_share, quota_shares, waiting_spans
 from toolkit.limits.shared import SqliteState
 from toolkit.limits.state import LimiterState, MemoryState
 from toolkit.limits.waiting import StopEvent
@@ -64,6 +64,7 @@ __all__ = [
     "limiter_for",
     "open_state",
     "quota_share",
+    "quota_shares",
     "read_headers",
     "waiting_spans",
 ]

@@ -30,7 +30,7 @@ from toolkit.limits.decisions import (
 )
 from toolkit.limits.fitted import OVERSHOOT_SHARE
 from toolkit.limits.headers import Observation
-from toolkit.limits.laws import DAY, DIMENSIONS, MINUTE, Dimension
+from toolkit.limits.laws import DAY, DIMENSIONS, MINUTE, Clause, Dimension
 from toolkit.limits.settings import LimitSettings
 from toolkit.records import Usage
 
@@ -176,7 +176,7 @@ class LimiterCore:
         if self._charge == "fitted" and not book.model.ready:
             book.model.probes += 1
         book.leases[lease_id] = Entry(self.holder, at, amounts, level)
-        self._record(at, "admitted")
+        self._record(at, "admitted", lease_id, amounts)
         return Lease(lease_id, self.quota_key, now, amounts, demand)
 
     # Giving back
@@ -200,8 +200,7 @@ class LimiterCore:
                 self._record(at, "grown")
         reserved = entry.amounts
         final = charges.settled(self._charge, lease.demand, reserved, usage) if sent else charges.NOTHING
-        self._close(at, lease.id, final)
-        self._record(at, "settled" if sent else "unsent")
+        self._record(at, "settled" if sent else "unsent", lease.id, self._close(at, lease.id, final))
 
     def _entry(self, lease: Lease) -> Entry:
         entry = self.book.leases.get(lease.id)
@@ -209,12 +208,15 @@ class LimiterCore:
             raise LeaseError(f"lease {lease.id} of {lease.quota_key!r} is settled already or was never given")
         return entry
 
-    def _close(self, at: int, lease_id: int, final: Amounts) -> None:
+    def _close(self, at: int, lease_id: int, final: Amounts) -> Amounts:
+        """End a lease and return what that adds to its charge."""
         entry = self.book.leases.pop(lease_id)
         for counter in self.book.counters.values():
             place = counter.place
             counter.window.settle(at, lease_id, entry.amounts[place], final[place])
         self.book.slots.give_back()
+        requests, *tokens = (after - before for after, before in zip(final, entry.amounts, strict=True))
+        return (requests, tokens[0], tokens[1], tokens[2])
 
     def release_dead(self, now: float, dead: Collection[str]) -> int:
         """Take back the slots of holders that are dead; what they were charged stays. Return how many."""
@@ -271,8 +273,8 @@ class LimiterCore:
         book = self.book
         if kind in CUTTING and book.slots.cut(at, entry.at, entry.level):
             self._record(at, "cut")
-        self._close(at, lease.id, charges.refused(entry.amounts, self._held))
-        self._record(at, "refused")
+        final = charges.refused(entry.amounts, self._held)
+        self._record(at, "refused", lease.id, self._close(at, lease.id, final))
         if entry.at > book.pause_set_at:  # else it was on its way when the pause began: the same incident
             book.refusals += 1
             book.pause_set_at = at
@@ -335,6 +337,10 @@ class LimiterCore:
             found[dimension] = min(found.get(dimension, counter.window.limit), counter.window.limit)
         return found
 
+    def rules(self) -> dict[Clause, int]:
+        """Return the law's clauses that bind, with the limits in force."""
+        return {counter.clause: counter.window.limit for counter in self._binding}
+
     def used(self, now: float) -> dict[str, float]:
         """Return what counts now in each window that binds, by the clause's name."""
         at = self._tick(now)
@@ -351,10 +357,14 @@ class LimiterCore:
         if began_or_ended:
             self._record(max(self.book.latest, ticks.from_seconds(now)), "waiting" if waiting else "idle")
 
-    def _record(self, at: int, event: str) -> None:
-        self.history.append(self._row(at, event))
+    def _record(
+        self, at: int, event: str, lease_id: int | None = None, added: Amounts = charges.NOTHING
+    ) -> None:
+        self.history.append(self._row(at, event, lease_id, added))
 
-    def _row(self, at: int, event: str) -> LimitEvent:
+    def _row(
+        self, at: int, event: str, lease_id: int | None = None, added: Amounts = charges.NOTHING
+    ) -> LimitEvent:
         book = self.book
         return LimitEvent(
             at / SECOND,
@@ -369,6 +379,8 @@ class LimiterCore:
             self._tokens_limit,
             book.remaining.get(Dimension.REQUESTS),
             book.remaining.get(Dimension.TOKENS),
+            lease_id,
+            *added,
         )
 
     # Time and state

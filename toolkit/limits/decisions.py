@@ -93,7 +93,9 @@ class LimitEvent(NamedTuple):
     """One row of the ``limits`` frame; ``t_s`` is on the core's axis (epoch seconds).
 
     ``event`` is one of ``admitted settled unsent refused cooldown exhausted cut grown tightened learned
-    retuned reclaimed overshoot waiting idle``. A number is None where there is no limit or no reading.
+    retuned reclaimed overshoot waiting idle``. A number is None where there is no limit or no reading. The
+    last five are of a lease's begin and end: its id, and what the event adds to what counts, all that is
+    reserved at first and what corrects that in the end.
     """
 
     t_s: float
@@ -108,3 +110,8 @@ class LimitEvent(NamedTuple):
     tokens_limit: int | None
     server_remaining_requests: int | None
     server_remaining_tokens: int | None
+    lease_id: int | None = None
+    requests: int = 0
+    tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0

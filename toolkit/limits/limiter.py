@@ -26,6 +26,7 @@ from toolkit.limits.decisions import Cause, Exhausted, Lease, LimitEvent, Refusa
 from toolkit.limits.headers import Observation
 from toolkit.limits.laws import Dimension
 from toolkit.limits.settings import LimitSettings
+from toolkit.limits.share import quota_shares
 from toolkit.limits.state import LimiterState
 from toolkit.limits.waiting import Sleeper, StopEvent, sleeper_for
 from toolkit.records import Usage
@@ -349,6 +350,12 @@ class Limiter:
         """Return the largest amounts that one request may have; a dimension without limit is left out."""
         with self._deciding():
             return self._core.largest()
+
+    def quota_shares(self, since: float = 0.0) -> dict[str, float]:
+        """Return what was used of each limit since then while somebody waited; see `share.quota_shares`."""
+        with self._deciding():
+            rules = self._core.rules()
+        return quota_shares(self.events(since), rules)
 
     def snapshot(self) -> LimitEvent:
         """Return the state now as a row of the ``limits`` frame."""

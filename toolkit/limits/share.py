@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from toolkit.limits.decisions import LimitEvent
+from toolkit.limits.laws import DAY, Clause
 from toolkit.limits.windows import Kind
 
 
@@ -88,3 +89,33 @@ def waiting_spans(events: Iterable[LimitEvent]) -> list[tuple[float, float]]:
     if since is not None:
         spans.append((since, end))
     return spans
+
+
+def quota_shares(events: Sequence[LimitEvent], rules: Mapping[Clause, int]) -> dict[str, float]:
+    """Return the `quota_share` of each limit of a law, by the clause's name; that which bound is the largest.
+
+    Limits of a day are left out: no run is long enough to say how much of one it used. So are all if nobody
+    waited. What other processes used on the same key is not in the events.
+
+    Parameters
+    ----------
+    events : sequence of LimitEvent
+        In order of time.
+    rules : mapping
+        Clauses and the limits in force.
+    """
+    waits = waiting_spans(events)
+    admitted_at = {event.lease_id: event.t_s for event in events if event.event == "admitted"}
+    shares = {}
+    for clause, limit in rules.items():
+        if clause.period_s == DAY:
+            continue
+        charged = dict.fromkeys(admitted_at, 0)
+        for event in events:
+            if event.lease_id in charged:
+                charged[event.lease_id] += getattr(event, clause.dimension)
+        taken = [(admitted_at[lease], amount) for lease, amount in charged.items()]
+        share = quota_share(taken, waits, kind=clause.kind, limit=limit, period_s=clause.period_s)
+        if share is not None:
+            shares[clause.name] = share
+    return shares
