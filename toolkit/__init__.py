@@ -76,6 +76,7 @@ _HOMES = {
     "toolkit.transcripts": ("load_episodes",),
     "toolkit.workflow": ("run",),
 }
+_MODULES = ("testing",)
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -116,6 +117,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"toolkit.{name}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'toolkit' has no attribute {name!r}")
@@ -125,4 +128,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

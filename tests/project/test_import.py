@@ -66,7 +66,12 @@ PUBLIC = [
 
 def loaded_after(code: str) -> set[str]:
     """Return the top-level packages that a fresh interpreter has loaded after some code."""
-    script = f"{code}\nimport json, sys\nprint(json.dumps(sorted({{n.split('.')[0] for n in sys.modules}})))"
+    return {name.partition(".")[0] for name in modules_after(code)}
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the modules that a fresh interpreter has loaded after some code."""
+    script = f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", script],
         check=True,
@@ -121,6 +126,13 @@ def test_public_name_resolves(name: str) -> None:
     assert value.__module__.startswith("toolkit.")
     assert name in dir(toolkit)
     assert value.__doc__
+
+
+def test_the_loopback_server_is_at_hand() -> None:
+    """``tk.testing.ApiServer`` needs no import of its own, and costs nothing until it is named."""
+    assert "toolkit.testing" not in modules_after("import toolkit")
+    assert "toolkit.testing" in modules_after("import toolkit as tk\ntk.testing.ApiServer")
+    assert "testing" in dir(toolkit)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

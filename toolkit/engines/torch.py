@@ -212,7 +212,10 @@ class TorchEngine:
                     stopping_criteria=[rows.ended],
                     **extra,
                 )
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            # On the processor PyTorch has no class for it; its allocator's name is in the message.
+            if not isinstance(error, torch.OutOfMemoryError) and "CPUAllocator" not in str(error):
+                raise
             shortage = str(error)
         if shortage is not None:
             # Raised out here: the original's traceback would hold on to the very tensors that did not fit.
