@@ -13,6 +13,7 @@ _ESCAPE_SEQUENCE = re.compile(
 )
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
+_LINK = re.compile(r"/(?=/)|(?<=mailto):|(?<=\w)\.(?=[^\W\d])", re.IGNORECASE)
 _LINE_START = re.compile(r"^([^\S\n]*)([-+=]|\d+[.)])", re.MULTILINE)
 
 
@@ -42,8 +43,12 @@ def for_spreadsheet(text: str) -> str:
 
 
 def for_markdown(text: str) -> str:
-    """Return text that Markdown shows as it stands: no markup, no HTML, no headings, lists or links."""
-    escaped = _MARKDOWN.sub(r"\\\1", for_terminal(text))
+    """Return text that Markdown shows as it stands: no markup, no HTML, no headings, lists or links.
+
+    Nor are addresses of the web made links, with or without ``https://``. Only GitHub's own renderer links
+    addresses of mail, however they are escaped.
+    """
+    escaped = _LINK.sub(r"\\\g<0>", _MARKDOWN.sub(r"\\\1", for_terminal(text)))
     return _LINE_START.sub(_escape_line_start, escaped)
 
 

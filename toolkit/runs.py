@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from toolkit import frames, metrics
@@ -16,6 +19,10 @@ from toolkit.records import EpisodeRecord, Status, Summary
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+FILES = ("summaries.md", "episodes.csv", "calls.csv", "attempts.csv", "limits.csv")
+"""What ``Run.save`` writes."""
 
 
 class Run:
@@ -111,24 +118,43 @@ class Run:
             found[record.summary.status.value] += 1
         return {status: count for status, count in found.items() if count}
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``summaries.md``, ``episodes.csv`` and ``calls.csv`` into a folder, which is made if needed.
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that ``save`` writes; ``limits.csv`` only where a limiter did something."""
+        return FILES if self._limit_events else FILES[:-1]
 
-        Text from transcripts and models is made harmless: nothing in the CSV files is taken for a formula
-        by a spreadsheet and nothing in the Markdown for markup.
+    def save(self, folder: str | Path) -> Path:
+        """Write ``summaries.md`` and a CSV file for each frame into a folder, which is made if needed.
+
+        Files of an earlier run are replaced, and each is whole at any moment. Text from transcripts and
+        models is made harmless: nothing in the CSV files is taken for a formula by a spreadsheet and nothing
+        in the Markdown for markup.
 
         Returns
         -------
         Path
             The folder.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written.
         """
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
-        (place / "summaries.md").write_text(self._markdown(), encoding="utf-8")
-        for name, frame in (("episodes", self.episodes), ("calls", self.calls)):
-            _safe(frame).to_csv(
-                place / f"{name}.csv", index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"
-            )
+        parts = {place / name: place / f".{name}.part" for name in self.files}
+        try:
+            for path, part in parts.items():
+                text = self._markdown() if path.suffix == ".md" else _csv(getattr(self, path.stem))
+                part.write_text(text, encoding="utf-8", newline="\n")
+            for path, part in parts.items():
+                part.replace(path)
+        finally:
+            for part in parts.values():
+                with suppress(OSError):
+                    part.unlink()
+        for name in set(FILES) - set(self.files):
+            (place / name).unlink(missing_ok=True)
         return place
 
     def _markdown(self) -> str:
@@ -136,8 +162,8 @@ class Run:
         for record in self.records:
             summary = record.summary
             notes = [
-                f"{record.words} words",
-                f"{summary.chunks} chunks",
+                counted(record.words, "word"),
+                counted(summary.chunks, "chunk"),
                 f"{record.total_s:.1f} s",
                 summary.status,
             ]
@@ -154,10 +180,39 @@ class Run:
         return f"<Run {self.id}: {self.provider}/{self.model}, {ended}, {self.makespan_s:.1f} s{stopped}>"
 
 
-def _safe(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy whose text columns hold no formulas and no control characters."""
+def check_folder(folder: Path) -> None:
+    """Make sure, by writing, that ``Run.save`` will be able to write into a folder; leave nothing behind.
+
+    Raises
+    ------
+    OSError
+        If it will not be.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, prefix=".toolkit-") as probe:
+            probe.write(b"There is room.")
+            probe.flush()
+        for name in FILES:
+            if (folder / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there")
+    finally:
+        for place in made:
+            with suppress(OSError):  # Somebody else may have put something there by now.
+                place.rmdir()
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 chunk``, ``2 chunks``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV whose text holds no formulas and no control characters."""
     safe = frame.copy()
     for name in safe.columns:
         if safe[name].dtype == "str":
             safe[name] = safe[name].map(for_spreadsheet, na_action="ignore")
-    return safe
+    text: str = safe.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    return text

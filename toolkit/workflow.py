@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ProviderError, RunInterrupted
 from toolkit.gate import EpisodeGate
+from toolkit.interrupts import Interrupts
 from toolkit.limits import StopEvent
 from toolkit.progress import Progress
 from toolkit.protocols import SummarizeParams
@@ -74,27 +73,26 @@ def run(
     """
     if config is None:
         config = Config() if provider is None else provider.config
+    elif provider is not None:
+        _check_agreement(config, provider)
     if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
         raise ConfigError("episodes must be a list of Episode objects; read files with load_episodes(...)")
     clock = clock or SystemClock()
     stop = stop or StopEvent()
     known = list(_checked(episodes)) if isinstance(episodes, Sequence) else None
-    used = provider or get_provider(config)
-    try:
+    owned = get_provider(config) if provider is None else nullcontext(provider)
+    with Interrupts(stop) as interrupts, owned as used:
         used.prepare()
-        with Progress(None if known is None else len(known), shown=progress, clock=clock) as bar:
+        limiter = used.limiter(clock)
+        waits = limiter.standing if limiter else lambda: None
+        with Progress(None if known is None else len(known), shown=progress, clock=clock, waits=waits) as bar:
             work = _Work(used, config, bar, stop, gate or EpisodeGate(config.summary_batch_size), clock)
             work.on_episode = on_episode or (lambda record: None)
-            began, began_at = clock.now(), clock.epoch()
+            began, began_at = clock.now(), limiter.now() if limiter else clock.epoch()
             source = _until(stop, _checked(episodes) if known is None else known)
-            with _stop_at_interrupt(stop):
-                failure = work.all(source, workers=config.summary_batch_size)
+            failure = interrupts.work(lambda: work.all(source, workers=config.summary_batch_size))
             makespan_s = clock.now() - began
-            limiter = used.limiter(clock)
             events = limiter.events(since=began_at) if limiter else []
-    finally:
-        if provider is None:
-            used.close()
     finished = Run(
         id=uuid.uuid4().hex[:12],
         config=config,
@@ -113,6 +111,23 @@ def run(
         done = len(finished.records) - cancelled
         raise RunInterrupted(reason, done, None if known is None else cancelled, finished) from failure.error
     return finished
+
+
+SCHEDULING = frozenset({"summary_batch_size", "summary_chunk_parallelism"})
+"""Settings of the run alone; all others are the provider's, which was made with them."""
+
+
+def _check_agreement(config: Config, provider: SummarizationProvider) -> None:
+    """Refuse a config that says something else than the one that the provider was made with.
+
+    It would have no effect and still stand in the run.
+    """
+    for name in sorted(config.model_fields_set - SCHEDULING):
+        if getattr(config, name) != getattr(provider.config, name):
+            raise ConfigError(
+                f"config has {name}={getattr(config, name)!r}, but the provider that is given was made with "
+                f"{getattr(provider.config, name)!r}; make the provider with this config"
+            )
 
 
 class _Failure(NamedTuple):
@@ -144,6 +159,7 @@ class _Work:
         self._records: dict[int, EpisodeRecord] = {}
         self._records_lock = threading.Lock()
         self._failures: list[_Failure] = []
+        self._over = False
         self.fatal: ProviderError | None = None
         self.on_episode: Callable[[EpisodeRecord], None] = lambda record: None
 
@@ -193,6 +209,8 @@ class _Work:
                     summary = self._provider.summarize(episode.transcript, self._params(number, episode))
                 except Exception as error:
                     summary = Summary("", Status.FAILED, f"{type(error).__name__}: {error}", chunks=0)
+                if summary.status is Status.CANCELLED:
+                    summary = replace(summary, error=self._why_stopped())
             record = EpisodeRecord(
                 episode_id=episode.id,
                 title=episode.title or episode.id,
@@ -202,6 +220,8 @@ class _Work:
                 summary=summary,
             )
         with self._records_lock:
+            if self._over:  # It was not waited for after a second Ctrl-C, and nobody expects it any more.
+                return
             self._records[number] = record
             del self._given[number]
         self._progress.finished(record)
@@ -212,8 +232,10 @@ class _Work:
             self._failures.append(_Failure("on_episode", error))
 
     def _cancelled(self) -> Summary:
-        reason = f"{_STOPPED}: {self.fatal}" if self.fatal else _STOPPED
-        return Summary("", Status.CANCELLED, reason, chunks=0)
+        return Summary("", Status.CANCELLED, self._why_stopped(), chunks=0)
+
+    def _why_stopped(self) -> str:
+        return f"{_STOPPED}: {self.fatal}" if self.fatal else _STOPPED
 
     def _drain(self, error: ProviderError) -> None:
         """Stop for an error that every further call would meet; the first one is the reason."""
@@ -234,8 +256,12 @@ class _Work:
         )
 
     def records(self, known: Sequence[Episode] | None) -> list[EpisodeRecord]:
-        """Return the records in the episodes' order, with ``cancelled`` ones for those not reached."""
+        """Return the records in the episodes' order, with ``cancelled`` ones for those not reached.
+
+        What ends later is neither recorded nor reported.
+        """
         with self._records_lock:
+            self._over = True
             done = dict(self._records)
             missing = {**dict(enumerate(known or ())), **self._given}
         for number, episode in missing.items():
@@ -271,30 +297,3 @@ def _until(stop: threading.Event, episodes: Iterable[Episode]) -> Iterator[Episo
         if stop.is_set():
             return
         yield episode
-
-
-@contextmanager
-def _stop_at_interrupt(stop: threading.Event) -> Iterator[None]:
-    """Turn the first Ctrl-C into ``stop``; the second one is the usual KeyboardInterrupt.
-
-    Python delivers signals to the main thread only; elsewhere there is nothing to do.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def first(number: int, frame: FrameType | None) -> None:
-        # First, so that who sees the run stopping can stop it at once.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop.set()
-        print(
-            "\nStopping: calls under way may end, no new one starts. Once more to stop at once.",
-            file=sys.stderr,
-        )
-
-    before = signal.signal(signal.SIGINT, first)
-    try:
-        yield
-    finally:
-        # None: it was not set from Python, and cannot be set back from there.
-        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)

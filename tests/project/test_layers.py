@@ -39,12 +39,14 @@ LEVELS = {
     "workflow": 4,
     "gate": 4,
     "progress": 4,
+    "interrupts": 4,
     "simulation": 4,
     "plots": 4,
     "quality": 4,
     "sweeps": 5,
     "tuning": 5,
     "report": 5,
+    "screen": 5,
     "cli": 6,
     "widgets": 6,
 }
@@ -66,6 +68,7 @@ SIDEWAYS = {
     ("runs", "metrics"),
     ("archive", "frames"),
     ("workflow", "gate"),
+    ("workflow", "interrupts"),
     ("workflow", "progress"),
     ("tuning", "sweeps"),
     # What tests and notebooks stand on; nothing of the toolkit but its words.

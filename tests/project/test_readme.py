@@ -21,12 +21,15 @@ def test_the_two_commands_stand_once_each() -> None:
 
 def test_settings_in_the_table_exist() -> None:
     """A setting that the README names is a field of Config, under its default where it gives a number."""
-    table = README.split("| setting | default |")[1].split("\n\n")[0]
-    named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert "summary_batch_size" in named
-    assert set(named) <= set(Config.model_fields)
-    for name, default in re.findall(r"^\| `(\w+)` \| (\d+) \|", table, re.MULTILINE):
-        assert Config.model_fields[name].default == int(default), name
+    tables = [part.split("\n\n")[0] for part in README.split("| setting | default |")[1:]]
+    rows = [row.split("|") for table in tables for row in table.splitlines()[2:]]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    assert named >= {"summary_batch_size", "openai_tokens_per_minute", "limits_law"}
+    assert named <= set(Config.model_fields)
+    for row in rows:
+        numbers = row[2].split(",") if re.fullmatch(r" \d+(, \d+)* ", row[2]) else []
+        for name, default in zip(re.findall(r"`(\w+)`", row[1]), numbers, strict=False):
+            assert Config.model_fields[name].default == int(default), name
 
 
 def test_file_map_names_what_is_there() -> None:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from toolkit.config import Config
-from toolkit.records import CallRecord, Episode, EpisodeRecord, Stage, Status, StopReason, Summary
-from toolkit.runs import Run
+from toolkit.limits import LimitEvent
+from toolkit.records import (
+    AttemptRecord,
+    CallRecord,
+    Episode,
+    EpisodeRecord,
+    Stage,
+    Status,
+    StopReason,
+    Summary,
+)
+from toolkit.runs import Run, check_folder
 
 RunScripted = Callable[..., Run]
 MakeEpisodes = Callable[..., list[Episode]]
@@ -33,14 +43,18 @@ PLANTED = (
     "# Heading\n- item\n1. item\n> quote\n```\ncode\n---\n| a | b |",
     "=====\nunder\n=====",
     "a \u202e reversed",
+    "see https://evil.example/p, www.evil.example or evil.example",
     'quoted "text", with, commas\nand lines',
 )
 # Fields begin with one of these in no cell of text; a number may.
 FORMULA_STARTS = tuple("=+-@\t\r")
 
 
-def planted_run(text: str) -> Run:
+def planted_run(
+    text: str, *, words: int = 3, chunks: int = 2, limit_events: Sequence[LimitEvent] = ()
+) -> Run:
     """Make a run in which every field that comes from outside holds the text."""
+    attempt = AttemptRecord(text, 1, 0.5, error_kind=text, limit_hit=text)
     call = CallRecord(
         text,
         "c-0",
@@ -54,9 +68,10 @@ def planted_run(text: str) -> Run:
         worker=text,
         token_counter=text,
         error=text,
+        attempts=(attempt,),
     )
-    summary = Summary(text, Status.PARTIAL, text, calls=(call,))
-    record = EpisodeRecord(text, text, 3, 1.7e9, 1.5, summary)
+    summary = Summary(text, Status.PARTIAL, text, chunks=chunks, calls=(call,))
+    record = EpisodeRecord(text, text, words, 1.7e9, 1.5, summary)
     return Run(
         id="r",
         config=Config(provider="scripted"),
@@ -64,6 +79,7 @@ def planted_run(text: str) -> Run:
         model=text,
         records=[record],
         makespan_s=1.5,
+        limit_events=limit_events,
     )
 
 
@@ -72,27 +88,69 @@ def cells(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_save_writes_three_files(
+FILES = ["attempts.csv", "calls.csv", "episodes.csv", "summaries.md"]
+
+
+def test_save_writes_a_file_for_each_frame(
     tmp_path: Path, run_scripted: RunScripted, make_episodes: MakeEpisodes
 ) -> None:
     """Files are in a folder that is made, parents too, and nothing else is."""
     done = run_scripted(make_episodes(2, lines=2))
     folder = done.save(tmp_path / "new" / "out")
     assert folder == tmp_path / "new" / "out"
-    assert sorted(path.name for path in folder.iterdir()) == ["calls.csv", "episodes.csv", "summaries.md"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(done.files) == FILES
     text = (folder / "summaries.md").read_text(encoding="utf-8")
     assert all(f"## {episode_id}\n" in text for episode_id in ("e0", "e1"))
+    assert "64 words, 2 chunks" in text
     done.save(str(folder))
     assert (folder / "summaries.md").read_text(encoding="utf-8") == text
+
+
+def test_limits_have_a_file_where_there_are_any(tmp_path: Path) -> None:
+    """A run with a limiter brings its events; one without leaves no file of an earlier run beside its own."""
+    event = LimitEvent(1.7e9, "=key", "admitted", 1, 1, 1, None, 0, None, None, None, None)
+    limited = planted_run("text", limit_events=[event])
+    assert limited.files[-1] == "limits.csv"
+    header, row = cells(limited.save(tmp_path) / "limits.csv")
+    assert dict(zip(header, row, strict=True))["quota_key"] == "'=key"
+    assert sorted(path.name for path in planted_run("text").save(tmp_path).iterdir()) == FILES
+
+
+def test_files_are_replaced_together(tmp_path: Path) -> None:
+    """If one cannot be written, the files of the run before stay as they were, and no halves lie about."""
+    before = planted_run("before").save(tmp_path)
+    (before / ".attempts.csv.part").mkdir()
+    with pytest.raises(OSError, match="attempts"):
+        planted_run("newer").save(tmp_path)
+    assert all("newer" not in (before / name).read_text(encoding="utf-8") for name in FILES)
+    assert sorted(path.name for path in before.iterdir()) == [".attempts.csv.part", *FILES]
+
+
+def test_one_is_said_as_one(tmp_path: Path) -> None:
+    """The line under a title counts as people do."""
+    text = (planted_run("text", words=1, chunks=1).save(tmp_path) / "summaries.md").read_text(
+        encoding="utf-8"
+    )
+    assert "1 word, 1 chunk, 1.5 s, partial" in text
+
+
+def test_folder_is_checked_by_writing_and_left_as_it_was(tmp_path: Path) -> None:
+    """A folder that can be written to is none the fuller, and one that was not there is not."""
+    check_folder(tmp_path / "new" / "out")
+    check_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "summaries.md").mkdir()
+    with pytest.raises(OSError, match=r"summaries\.md is a folder"):
+        check_folder(tmp_path)
 
 
 def test_empty_run_can_be_saved(tmp_path: Path, run_scripted: RunScripted) -> None:
     """Without rows the CSV files hold their header."""
     folder = run_scripted([]).save(tmp_path)
-    assert [len(cells(folder / name)) for name in ("episodes.csv", "calls.csv")] == [1, 1]
+    assert [len(cells(folder / name)) for name in FILES[:-1]] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["episodes", "calls"])
+@pytest.mark.parametrize("name", ["episodes", "calls", "attempts"])
 def test_csv_reads_back_with_the_same_values(
     name: str, tmp_path: Path, run_scripted: RunScripted, make_episodes: MakeEpisodes
 ) -> None:
@@ -102,7 +160,7 @@ def test_csv_reads_back_with_the_same_values(
     read = pd.read_csv(done.save(tmp_path) / f"{name}.csv")
     assert list(read.columns) == list(frame.columns)
     numbers = frame.select_dtypes("number")
-    assert len(numbers.columns) > 5
+    assert len(numbers.columns) > 3
     for column in numbers:
         pd.testing.assert_series_equal(
             read[column].astype("float64"), numbers[column].astype("float64"), check_exact=True
@@ -115,7 +173,7 @@ def test_csv_reads_back_with_the_same_values(
 def test_no_cell_is_a_formula_or_drives_a_terminal(text: str, tmp_path: Path) -> None:
     """A title or reply that a spreadsheet would run, or a terminal obey, is text and nothing more."""
     folder = planted_run(text).save(tmp_path)
-    for name in ("episodes.csv", "calls.csv"):
+    for name in FILES[:-1]:
         header, row = cells(folder / name)
         for column, cell in zip(header, row, strict=True):
             if not re.fullmatch(r"-?[\d.]+", cell):
@@ -129,7 +187,7 @@ def test_markdown_holds_text_only(text: str, tmp_path: Path) -> None:
     """A summary is shown as it stands: it brings no heading, list, link, image, tag or code of its own."""
     written = (planted_run(text).save(tmp_path) / "summaries.md").read_text(encoding="utf-8")
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", written)
-    for markup in (r"<", r"\[", r"!", r"`", r"\|"):
+    for markup in (r"<", r"\[", r"!", r"`", r"\|", r"/(?=/)", r"\.(?=example)"):
         assert not re.search(r"(?<!\\)" + markup, written), markup
     own = [line for line in written.splitlines() if re.match(r"\s*(#|[-+]\s|\d+[.)]|=+\s*$|-+\s*$|>)", line)]
     title = next((line for line in written.splitlines() if line.startswith("## ")), "")
