@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,9 @@ class Run:
         Whether it was stopped before its end.
     stopped_because : str or None
         The error for which the run stopped by itself: no quota left, a wrong key.
+    quota_shares : mapping
+        By limit, the share of what the law allowed from the first admission to the last, over the spans in
+        which somebody waited; empty if nobody did, and for local models.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Run:
         stopped_because: str | None = None,
         limit_events: Sequence[LimitEvent] = (),
         began_at: float = 0.0,
+        quota_shares: Mapping[str, float] | None = None,
     ) -> None:
         self.id = id
         self.config = config
@@ -66,6 +70,7 @@ class Run:
         self.makespan_s = makespan_s
         self.interrupted = interrupted
         self.stopped_because = stopped_because
+        self.quota_shares = dict(quota_shares or {})
         self._limit_events = tuple(limit_events)
         self._began_at = began_at
 
@@ -91,6 +96,11 @@ class Run:
         Empty for local models, which have no limiter.
         """
         return frames.limits_frame(self.id, self._limit_events, self._began_at)
+
+    @property
+    def quota_share(self) -> float | None:
+        """The share of the limit that bound; None if nobody waited for one."""
+        return max(self.quota_shares.values(), default=None)
 
     def throughput(self, freq: str = "1s") -> pd.DataFrame:
         """Return calls and tokens over time; see ``toolkit.metrics.throughput``."""

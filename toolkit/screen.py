@@ -150,9 +150,10 @@ def figures(run: Run) -> str:
     seconds = max(run.makespan_s, 1e-9)
     made = run.calls[run.calls["status"] == "ok"]
     finished = int(run.episodes["status"].isin(["ok", "partial"]).sum())
+    share = "" if run.quota_share is None else f", {run.quota_share:.1%} of the quota"
     return (
         f"{finished} of {counted(len(run.episodes), 'episode')} in {seconds:.1f} s: "
         f"{3600 * finished / seconds:.0f} episodes/h, {len(made) / seconds:.2f} calls/s, "
         f"{made['output_tokens'].sum() / seconds:.1f} output tokens/s, "
-        f"{made['input_tokens'].sum() / seconds:.0f} input tokens/s"
+        f"{made['input_tokens'].sum() / seconds:.0f} input tokens/s{share}"
     )

@@ -74,7 +74,7 @@ def run(
     if config is None:
         config = Config() if provider is None else provider.config
     elif provider is not None:
-        _check_agreement(config, provider)
+        config = _agreed(config, provider)
     if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
         raise ConfigError("episodes must be a list of Episode objects; read files with load_episodes(...)")
     clock = clock or SystemClock()
@@ -93,6 +93,7 @@ def run(
             failure = interrupts.work(lambda: work.all(source, workers=config.summary_batch_size))
             makespan_s = clock.now() - began
             events = limiter.events(since=began_at) if limiter else []
+            shares = limiter.quota_shares(since=began_at) if limiter else {}
     finished = Run(
         id=uuid.uuid4().hex[:12],
         config=config,
@@ -104,6 +105,7 @@ def run(
         stopped_because=str(work.fatal) if work.fatal else None,
         limit_events=events,
         began_at=began_at,
+        quota_shares=shares,
     )
     if failure is not None:
         reason = f"{failure.source} raised {type(failure.error).__name__}: {failure.error}"
@@ -117,8 +119,8 @@ SCHEDULING = frozenset({"summary_batch_size", "summary_chunk_parallelism"})
 """Settings of the run alone; all others are the provider's, which was made with them."""
 
 
-def _check_agreement(config: Config, provider: SummarizationProvider) -> None:
-    """Refuse a config that says something else than the one that the provider was made with.
+def _agreed(config: Config, provider: SummarizationProvider) -> Config:
+    """Return the provider's config with the schedule of this one; refuse one that says something else.
 
     It would have no effect and still stand in the run.
     """
@@ -128,6 +130,7 @@ def _check_agreement(config: Config, provider: SummarizationProvider) -> None:
                 f"config has {name}={getattr(config, name)!r}, but the provider that is given was made with "
                 f"{getattr(provider.config, name)!r}; make the provider with this config"
             )
+    return provider.config.replace(**{name: getattr(config, name) for name in SCHEDULING})
 
 
 class _Failure(NamedTuple):

@@ -354,7 +354,7 @@ def test_full_memory_is_told_without_what_filled_it(
 
     engine = engine_of("llama")
     monkeypatch.setattr(engine._model, "generate", full)
-    with pytest.raises(OutOfMemory, match="CUDA out of memory|allocate memory") as caught:
+    with pytest.raises(OutOfMemory, match=r"CUDA out of memory|allocate memory") as caught:
         engine.run([make_job(engine)])
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None

@@ -199,6 +199,8 @@ def test_a_text_above_a_limit_is_cut_and_not_refused(make: Make, api_server: Api
     run = tk.run([tk.Episode.from_text("e", text)], provider=provider, clock=clock)
     assert run.counts() == {"ok": 1}
     assert run.calls["stage"].value_counts()["map"] >= 2
+    assert 0.5 < run.quota_share < 1.05, "an input that was underestimated counts in full afterwards"
+    assert set(run.quota_shares) == {"requests:bucket:60", "tokens:bucket:60"}
     tiny = make(**settings, openai_tokens_per_minute=70, openai_api_key="another")
     (record,) = tk.run([tk.Episode.from_text("e", text)], provider=tiny, clock=clock).records
     assert "63 tokens of a limit of 70 tokens per minute" in str(record.summary.error)

@@ -384,7 +384,10 @@ def test_config_and_provider_must_agree(make_episodes: MakeEpisodes) -> None:
     with pytest.raises(ConfigError, match="chunk_tokens=32, but the provider that is given was made with 64"):
         run(make_episodes(1), Config(provider="scripted", chunk_tokens=32), provider=provider)
     wider = Config(provider="scripted", chunk_tokens=64, summary_batch_size=2, summary_chunk_parallelism=2)
-    assert run(make_episodes(3), wider, provider=provider).counts() == {"ok": 3}
+    done = run(make_episodes(3), wider, provider=provider)
+    assert done.counts() == {"ok": 3}
+    assert done.config == wider
+    assert run(make_episodes(1), Config(provider="scripted"), provider=provider).config.chunk_tokens == 64
 
 
 def test_gate_is_resized_while_the_run_goes_on(
