@@ -28,7 +28,7 @@ from toolkit.limits.laws import Dimension
 from toolkit.limits.settings import LimitSettings
 from toolkit.limits.share import quota_shares
 from toolkit.limits.state import LimiterState
-from toolkit.limits.waiting import Sleeper, StopEvent, sleeper_for
+from toolkit.limits.waiting import Sleeper, StopEvent, YieldingLock, sleeper_for
 from toolkit.records import Usage
 
 UNQUESTIONED_S = 0.1
@@ -130,7 +130,8 @@ class Limiter:
         self._core = LimiterCore(quota_key, settings, state.holder)
         self._line: list[_Waiter] = []
         self._arrivals = itertools.count()
-        self._line_and_core_lock = threading.RLock()
+        # A transaction lets others run by itself; those that only look for the lock would hold it up.
+        self._line_and_core_lock = threading.RLock() if state.holder else YieldingLock()
         # Seconds that the first in line has waited so far by cause, whoever was first. What a waiter has
         # waited is the difference between its admission and its arrival.
         self._waited_s = dict.fromkeys(Cause, 0.0)
@@ -167,8 +168,7 @@ class Limiter:
         DayExhausted
             If a day's limit is used up.
         """
-        stop = stop or StopEvent()
-        if stop.is_set():
+        if stop is not None and stop.is_set():
             raise WaitCancelled({})
         with self._line_and_core_lock:
             self._core.refuse_oversize(demand)
@@ -184,6 +184,7 @@ class Limiter:
                 self._line[1].woken.set()  # it is not first any more and must not act on its time
             self._count_wait(self._axis())
             before = dict(self._waited_s)
+        stop = stop or StopEvent()
         if isinstance(stop, StopEvent):
             stop.subscribe(waiter.woken.set)
         try:

@@ -52,7 +52,7 @@ class Window(ABC):
         Sent, and maybe not counted by the server yet.
     """
 
-    __slots__ = ("_held", "_marks", "_transit", "held", "limit", "period", "transit")
+    __slots__ = ("_caught_up", "_held", "_marks", "_transit", "held", "limit", "period", "transit")
 
     def __init__(self, limit: int, period: int) -> None:
         self.limit = limit
@@ -62,6 +62,7 @@ class Window(ABC):
         self._held: dict[int, int] = {}
         self._transit: dict[int, tuple[int, int]] = {}  # due and amount, in the order of both
         self._marks: dict[int, int] = {}  # of what is counted and not settled
+        self._caught_up = -1
 
     def fits_at(self, now: int, amount: int) -> int:
         """Return the earliest tick from ``now`` on at which ``amount`` fits.
@@ -131,6 +132,7 @@ class Window(ABC):
         """Move all that is remembered by ``delta`` ticks: the clock was set back and shows ``now``."""
         self._transit = {key: (due + delta, amount) for key, (due, amount) in self._transit.items()}
         self._shift(now, delta)
+        self._caught_up = -1
 
     def dump(self) -> list[Any]:
         """Return the state as plain values (without limit and period)."""
@@ -140,6 +142,7 @@ class Window(ABC):
     def load(self, state: list[Any]) -> None:
         """Take over what ``dump`` returned."""
         held, transit, marks, rest = state
+        self._caught_up = -1
         self._held = dict(held)
         self._transit = {key: (due, amount) for key, due, amount in transit}
         self._marks = dict(marks)
@@ -149,6 +152,9 @@ class Window(ABC):
 
     def _catch_up(self, now: int) -> None:
         """Count what the server has counted by now, each at its own moment."""
+        if now == self._caught_up:  # several questions are asked in one decision
+            return
+        self._caught_up = now
         while self._transit:
             key, (due, amount) = next(iter(self._transit.items()))
             if due > now:
