@@ -281,10 +281,12 @@ def test_a_locked_file_is_a_clear_error(tmp_path, monkeypatch):
     """Nothing is decided without the book, and the error says which file and what to do."""
     monkeypatch.setattr(shared, "BUSY_S", 0.01)
     path = tmp_path / "limits.db"
-    limiter = Limiter("key", LimitSettings(), SqliteState(path))
+    state = SqliteState(path)
+    limiter = Limiter("key", LimitSettings(), state)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match=r"limits\.db.*locked.*memory://"):
             limiter.acquire(Demand())
         other.execute("ROLLBACK")
     limiter.settle(limiter.acquire(Demand()).lease)
+    state.close()

@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from toolkit.errors import ConfigError, StoreError
@@ -65,6 +65,7 @@ class SqliteState:
 
     def _connect(self) -> None:
         self._pid = os.getpid()
+        opened = ExitStack()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Made by hand: sqlite3 would make it readable for everybody, and its side files take its mode.
@@ -72,11 +73,13 @@ class SqliteState:
             self._file = sqlite3.connect(
                 self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
+            opened.callback(self._file.close)
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute("PRAGMA synchronous=NORMAL")
             for table in _TABLES:
                 self._file.execute(table)
         except (OSError, sqlite3.Error) as error:
+            opened.close()
             raise ConfigError(f"limits_url: {self.path} cannot hold the shared limits: {error}") from error
 
     def offset(self) -> float | None:
