@@ -132,7 +132,7 @@ class Calls:
             )
             if wait is None:
                 error, lasting = result.error, result.lasting or result.error.lasting
-            elif self._limiter is None or result.retry is not Retry.RATE_LIMITED:
+            elif self._limiter is None or not _limiter_waits(result):
                 self._params.clock.sleep(wait, self._params.stop)
                 phases.mark("retry_wait_s")
         if error is not None:
@@ -273,6 +273,14 @@ class Calls:
 
 
 OVERLOADED = (503, 529)
+
+
+def _limiter_waits(decision: RetryDecision) -> bool:
+    """Whether the limiter's pause is all the waiting there is: the server has said how long.
+
+    Else the call itself backs off as well, since what gets through for others shortens the pause.
+    """
+    return decision.retry is Retry.RATE_LIMITED and decision.retry_after_s is not None
 
 
 def _refusal(decision: RetryDecision) -> Refusal | None:

@@ -3,16 +3,24 @@
 First 1,000 calls of which 20 % meet a fault that passes: every episode ends ``ok``, or as the fault says (a
 refusal, a reply held back, an empty one), nothing whose answer arrived whole is asked again, nothing comes
 before its Retry-After, and what was paid and lost is told as ``paid_unknown``. Then a short run for each
-fault that stays: it ends in the right error at once and keeps what was done before. Prints two tables and,
+fault that stays: it ends in the right error at once and keeps what was done before. Last as many calls as at
+first to two servers that others wrote, llmock and (where ``AIMOCK_HOME`` names it) aimock. Prints tables and,
 last, one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
+import shutil
+import tempfile
 import time
 import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import toolkit as tk
 from toolkit.testing import ApiServer
@@ -143,6 +151,60 @@ def lasting(kind: str) -> dict[str, object]:
     }
 
 
+def others(calls: int) -> list[dict[str, object]]:
+    """Run many calls at servers that others wrote, with the faults that they know."""
+    path = Path(__file__).parents[1] / "servers" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("servers", path)
+    servers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(servers)
+    rows = []
+    share = str(RATE / 6)
+    statuses = [
+        word for status in (408, 429, 500, 502, 503, 529) for word in ("--error-rate", f"{status}={share}")
+    ]
+    llmock = servers.LlMock(statuses)
+    try:
+        rows.append({"server": "llmock", **through(llmock, calls), "findings": llmock.findings()})
+    finally:
+        llmock.stop()
+    script = Path(os.environ.get("AIMOCK_HOME", "")) / servers.AIMOCK
+    if script.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            fixtures = {"fixtures": [{"match": {}, "response": {"content": "Bees."}}]}
+            Path(folder, "any.json").write_text(json.dumps(fixtures))
+            aimock = servers.AiMock(shutil.which("node"), script, Path(folder))
+            try:
+                kinds = ("dropRate", "malformedRate", "rateLimitRate", "disconnectRate")
+                aimock.chaos(**dict.fromkeys(kinds, RATE / len(kinds)), latencyMs=20)
+                rows.append({"server": "aimock", **through(aimock, calls)})
+            finally:
+                aimock.stop()
+    return rows
+
+
+def through(server: Any, calls: int) -> dict[str, object]:
+    config = server.config(max_concurrent=32, summary_batch_size=32, max_attempts=20, retry_total_s=3600)
+    episodes = [tk.Episode.from_text(f"e{n}", f"Hill {n} has a spring.") for n in range(calls)]
+    began = time.perf_counter()
+    run = tk.run(episodes, config, progress=False)
+    seconds = time.perf_counter() - began
+    answered = Counter(
+        json.dumps(row["body"]["messages"])
+        for row in server.journal()
+        if row.get("status", row.get("response", {}).get("status")) == 200
+        and not row.get("response", {}).get("chaosAction")
+    )
+    failed = run.attempts.dropna(subset=["error_kind"])
+    return {
+        "calls": calls,
+        "seconds": round(seconds, 1),
+        "statuses": run.counts(),
+        "faults_met": len(failed),
+        "answered_twice": sum(times - 1 for times in answered.values()),
+        "paid_unknown": int(run.attempts["paid_unknown"].sum()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=1000)
@@ -158,13 +220,28 @@ def main() -> None:
             f"{row['fault']:36} {row['error']:22} {row['right']!s:6} {row['seconds']:6} {row['kept']:5} "
             f"{row['asked_in_vain']:8}"
         )
+    foreign = others(calls)
+    print()
+    for row in foreign:
+        print(row)
     right = (
         many["statuses"] == many["statuses_expected"]
         and many["paid_twice"] == many["early_retries"] == 0
         and many["paid_unknown"] >= many["paid_and_lost"]
         and all(row["right"] and row["kept"] == 20 for row in rows)
+        and all(row["statuses"] == {"ok": calls} and not row["answered_twice"] for row in foreign)
     )
-    print(json.dumps({"benchmark": "faults", "all_right": right, "passing": many, "lasting": rows}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "faults",
+                "all_right": right,
+                "passing": many,
+                "lasting": rows,
+                "other_servers": foreign,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

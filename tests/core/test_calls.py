@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -432,3 +433,17 @@ def test_time_in_line_is_not_taken_from_the_tries() -> None:
     outcome, _ = limited(provider, limiter)
     assert outcome.reply is not None
     assert outcome.record.wait_cooldown_s == pytest.approx(900.0)
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 3.0])
+def test_a_call_backs_off_by_itself_where_the_server_says_nothing(retry_after_s: float | None) -> None:
+    """Others get through and shorten the pause; the one that is refused again and again waits longer."""
+    refused = [RateLimited("slow down", retry_after_s=retry_after_s) for _ in range(4)]
+    provider = Play(*refused, reply(), latency_s=0.0)
+    limiter = Limiter("key", LimitSettings(), MemoryState(), provider.clock)
+    outcome, _ = limited(provider, limiter)
+    assert outcome.reply is not None
+    assert (outcome.record.retry_wait_s > 0) == (retry_after_s is None)
+    gaps = [round(after - before, 6) for before, after in itertools.pairwise(provider.asked)]
+    assert gaps == sorted(gaps)
+    assert (gaps[-1] > gaps[0]) == (retry_after_s is None)
