@@ -218,6 +218,8 @@ class Calls:
             self._settle(lease, None, decision.headers)
         else:
             observation = read_headers(decision.headers, self._params.clock.epoch())
+            if decision.retry_after_s is not None:  # read from a body, say, or by the server's own clock
+                observation = observation._replace(retry_after_s=decision.retry_after_s)
             self._end(self._limiter.refused, lease, observation, kind)
 
     def _end(self, end: Callable[..., None], lease: Lease, *told: object, **named: object) -> None:
