@@ -30,7 +30,8 @@ from toolkit.limits import (
     ticks,
 )
 from toolkit.limits.laws import DAY, MINUTE, Dimension
-from toolkit.limits.windows import Kind, make_window
+from toolkit.limits.window import Kind
+from toolkit.limits.windows import make_window
 from toolkit.records import Usage
 
 EPOCH = 1_700_000_000.0

@@ -6,7 +6,7 @@ import pytest
 
 from toolkit.errors import ConfigError
 from toolkit.limits import Demand, LimiterCore, LimitSettings, open_state, quota_share, quota_shares
-from toolkit.limits.windows import Kind
+from toolkit.limits.window import Kind
 from toolkit.records import Usage
 
 

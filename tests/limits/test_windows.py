@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.limits import ticks
-from toolkit.limits.windows import Bucket, Kind, SlidingWindow, make_window
+from toolkit.limits.window import Kind
+from toolkit.limits.windows import Bucket, SlidingWindow, make_window
 
 KINDS = list(Kind)
 EPOCH = 1_700_000_000.0

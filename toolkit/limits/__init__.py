@@ -3,9 +3,9 @@
 How to read it, from the inside out. The first three rows do no I/O, know no threads and read no clock.
 
 =============  =========================================================================================
-counting       ``ticks`` whole-number time, ``windows`` bucket, sliding, calendar, ``laws`` which windows
-               a server has, ``charges`` what a request counts, ``fitted`` what it really counts,
-               ``slots`` requests in flight
+counting       ``ticks`` whole-number time, ``window`` one limit over one period, ``windows`` its kinds,
+               ``laws`` which of them a server has, ``charges`` what a request counts, ``fitted`` what it
+               really counts, ``slots`` requests in flight
 deciding       ``settings`` the numbers, ``decisions`` questions and answers, ``book`` all that is
                remembered, ``core`` who may send and when
 learning       ``headers`` what a server says, ``calibration`` what follows, ``share`` how much was used

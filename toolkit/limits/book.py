@@ -17,7 +17,8 @@ from toolkit.limits.laws import DIMENSIONS, Clause, Dimension
 from toolkit.limits.settings import CEILING, LimitSettings
 from toolkit.limits.slots import Slots
 from toolkit.limits.turns import Line, Place
-from toolkit.limits.windows import Kind, SlidingWindow, Window, make_window
+from toolkit.limits.window import Kind, Window
+from toolkit.limits.windows import SlidingWindow, make_window
 
 
 class Counter:

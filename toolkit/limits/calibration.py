@@ -16,7 +16,7 @@ from toolkit.limits.fitted import OVERSHOOT_SHARE
 from toolkit.limits.headers import Observation, Reading
 from toolkit.limits.laws import DAY, MINUTE, Clause, Dimension
 from toolkit.limits.settings import LimitSettings
-from toolkit.limits.windows import Kind
+from toolkit.limits.window import Kind
 
 SHARPNESS = 0.05
 """A drop is a sample if the refill meanwhile leaves it uncertain by no more than this share of it."""

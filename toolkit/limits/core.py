@@ -169,8 +169,8 @@ class LimiterCore:
             due = ticks.NEVER if self._held[counter.place] else at + counter.clause.transit(self._transit)
             if amount:
                 counter.window.send(at, lease_id, amount, due)
-        book.requests_60s.take(at, 1)
-        book.tokens_60s.take(at, amounts[1])
+        for meter, amount in ((book.requests_60s, 1), (book.tokens_60s, amounts[1])):
+            meter.send(at, lease_id, amount, at)
         level = book.slots.take()
         book.admissions = lease_id
         if self._charge == "fitted" and not book.model.ready:
@@ -214,6 +214,8 @@ class LimiterCore:
         for counter in self.book.counters.values():
             place = counter.place
             counter.window.settle(at, lease_id, entry.amounts[place], final[place])
+        self.book.requests_60s.settle(at, lease_id, entry.amounts[0], final[0])
+        self.book.tokens_60s.settle(at, lease_id, entry.amounts[1], final[1])
         self.book.slots.give_back()
         requests, *tokens = (after - before for after, before in zip(final, entry.amounts, strict=True))
         return (requests, tokens[0], tokens[1], tokens[2])

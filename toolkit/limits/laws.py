@@ -26,7 +26,7 @@ from enum import StrEnum
 
 from toolkit.errors import ConfigError, nearest_name
 from toolkit.limits import ticks
-from toolkit.limits.windows import Kind
+from toolkit.limits.window import Kind
 
 MINUTE = 60
 DAY = 86_400

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from toolkit.limits.decisions import LimitEvent
 from toolkit.limits.laws import DAY, Clause
-from toolkit.limits.windows import Kind
+from toolkit.limits.window import Kind
 
 
 def quota_share(
