@@ -447,3 +447,14 @@ def test_a_call_backs_off_by_itself_where_the_server_says_nothing(retry_after_s:
     gaps = [round(after - before, 6) for before, after in itertools.pairwise(provider.asked)]
     assert gaps == sorted(gaps)
     assert (gaps[-1] > gaps[0]) == (retry_after_s is None)
+
+
+def test_ten_thousand_refusals_end_in_one_error() -> None:
+    """A server that refuses for ever is asked ever more rarely, and given up after the time of the policy."""
+    provider = Play(*[RateLimited("slow down") for _ in range(10_000)], latency_s=0.0)
+    limiter = Limiter("key", LimitSettings(), MemoryState(), provider.clock)
+    outcome, drained = limited(provider, limiter)
+    assert isinstance(outcome.error, RateLimited)
+    assert outcome.record.total_s <= POLICY.total_s + 60
+    assert 5 <= len(provider.asked) <= 20
+    assert drained == []
