@@ -134,6 +134,7 @@ def _sample_charge(
                 return
         case Kind.SLIDING:
             return
-    charged = most - remaining
+    # The middle: the upper end of each sample would make the guard as wide as the widest of them.
+    charged = (most + least) / 2 - remaining
     if charged > 0 and most - least <= max(1.0, SHARPNESS * charged):
         book.model.learn(lease.demand, charged)
