@@ -99,7 +99,7 @@ def short_calls() -> dict[str, object]:
     }
 
 
-def mixed(mode: str, seconds: float) -> dict[str, object]:
+def mixed(mode: str, seconds: float, most_words: int) -> dict[str, object]:
     """Run for a while with calls of mixed size."""
     rng, stop = random.Random(1), threading.Event()
 
@@ -108,7 +108,7 @@ def mixed(mode: str, seconds: float) -> dict[str, object]:
         while not stop.is_set():
             number += 1
             yield tk.Episode.from_text(
-                f"e{number}", " ".join(rng.choices(TEXT.split(), k=rng.randint(20, 2000)))
+                f"e{number}", " ".join(rng.choices(TEXT.split(), k=rng.randint(20, most_words)))
             )
 
     with llmock(600, 60_000) as port:
@@ -135,10 +135,11 @@ def mixed(mode: str, seconds: float) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=180)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--most-words", type=int, default=2000, help="of a call; short ones fit worse")
+    chosen = parser.parse_args()
     with ThreadPoolExecutor(3) as pool:
         short = pool.submit(short_calls)
-        rows = list(pool.map(lambda mode: mixed(mode, seconds), ["known", "auto"]))
+        rows = list(pool.map(lambda mode: mixed(mode, chosen.seconds, chosen.most_words), ["known", "auto"]))
     print(f"220 short calls at 120 a minute: {short.result()}")
     for row in rows:
         print(row)

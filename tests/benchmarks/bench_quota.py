@@ -47,17 +47,17 @@ WORDS = [
 ]
 
 
-def episodes(seed: int, stop: threading.Event) -> Iterator[tk.Episode]:
-    """Yield episodes of 30 to 400 tokens of the server's count, until it is time to stop."""
+def episodes(seed: int, stop: threading.Event, most_words: int) -> Iterator[tk.Episode]:
+    """Yield episodes of about three tokens a word by the server's count, until it is time to stop."""
     rng = random.Random(seed)
     number = 0
     while not stop.is_set():
         number += 1
-        words = " ".join(rng.choices(WORDS, k=rng.randint(10, 130)))
+        words = " ".join(rng.choices(WORDS, k=rng.randint(min(10, most_words), most_words)))
         yield tk.Episode.from_text(f"e{number}", f"{words}.")
 
 
-def one(law: str, mode: str, seconds: float) -> dict[str, object]:
+def one(law: str, mode: str, seconds: float, most_words: int = 130) -> dict[str, object]:
     """Run one row and return its figures."""
     anthropic = law == "anthropic"
     numbers = (
@@ -93,7 +93,7 @@ def one(law: str, mode: str, seconds: float) -> dict[str, object]:
         stop = threading.Event()
         timer = threading.Timer(seconds - 1, stop.set)
         timer.start()
-        run = tk.run(episodes(1, stop), config, provider=provider, progress=False, stop=stop)
+        run = tk.run(episodes(1, stop, most_words), config, provider=provider, progress=False, stop=stop)
         timer.cancel()
         provider.close()
         score = server.score()
@@ -117,17 +117,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=180, help="length of each row")
     parser.add_argument("--together", type=int, default=6, help="rows at a time")
+    parser.add_argument("--most-words", type=int, default=130, help="of a call; with 5 requests bind")
     parser.add_argument("--only", help="LAW,MODE: one row, in this process")
     parser.add_argument("--laws", default=",".join(OWN_LAW))
     parser.add_argument("--modes", default=",".join(MODES))
     chosen = parser.parse_args()
     if chosen.only:
-        print(json.dumps(one(*chosen.only.split(","), chosen.seconds)))
+        print(json.dumps(one(*chosen.only.split(","), chosen.seconds, chosen.most_words)))
         return
     rows = [(law, mode) for mode in chosen.modes.split(",") for law in chosen.laws.split(",")]
 
     def child(row: tuple[str, str]) -> dict[str, object]:
         command = [sys.executable, __file__, "--only", ",".join(row), "--seconds", str(chosen.seconds)]
+        command += ["--most-words", str(chosen.most_words)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
         if done.returncode:
             raise RuntimeError(f"{row}: {done.stderr[-2000:]}")
