@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the variables that ``Config`` reads, so that a test sees only what it sets itself."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Remove the variables that ``Config`` reads, so that a test sees only what it sets itself.
+
+    Runs are kept in memory until the test's end: none may find what another has left.
+    """
     for name in os.environ:
         if name.startswith(("TOOLKIT_", "OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("TOOLKIT_STORE_URL", "memory://")
+    yield
+    if opened := sys.modules.get("toolkit.store.opened"):
+        opened.close_stores()

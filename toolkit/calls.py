@@ -8,16 +8,32 @@ from __future__ import annotations
 
 import random
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from toolkit.clock import Clock
-from toolkit.errors import ProviderError, StoreError
+from toolkit.errors import BudgetExceeded, ProviderError, StoreError
 from toolkit.limits import Cause, Demand, Lease, LeaseError, Limiter, Refusal, WaitCancelled, read_headers
 from toolkit.protocols import Outcome, Provider, Retry, RetryDecision, SummarizeParams
-from toolkit.records import AttemptRecord, CallRecord, Reply, Request, Status, Usage
+from toolkit.records import (
+    AttemptRecord,
+    CallRecord,
+    Reply,
+    Request,
+    Spending,
+    Status,
+    StopReason,
+    Summary,
+    Usage,
+)
 from toolkit.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from toolkit.store.budget import Reservation
+    from toolkit.store.store import KeptCall
 
 
 class Phases:
@@ -57,6 +73,20 @@ class Phases:
         return link
 
 
+@dataclass(slots=True)
+class _Life:
+    """What is known of a call while it goes on."""
+
+    request: Request
+    started_at: float
+    phases: Phases
+    key: str = ""
+    reused: bool = False
+    saved_usd: float | None = None
+    reservation: Reservation | None = None
+    attempts: list[AttemptRecord] = field(default_factory=list)
+
+
 class Calls:
     """Makes the calls of one text.
 
@@ -94,11 +124,48 @@ class Calls:
         the others with it.
         """
         request = replace(request, cancelled=self._params.stop)
-        started_at = self._params.clock.epoch()
-        phases = Phases(self._params.clock)
+        life = _Life(request, self._params.clock.epoch(), Phases(self._params.clock))
+        keeper = self._params.keeper
+        if keeper is None:
+            return self._make(life)
+        life.key = keeper.call_key(request)
+        try:
+            with keeper.asking(life.key, self._params.stop) as kept:
+                life.phases.mark("overhead_s")
+                return self._make(life) if kept is None else self._take(life, kept)
+        except CancelledError:
+            life.phases.mark("queue_s")
+            return self._end_call(life, None, None)
+        except StoreError as broken:
+            return self._end_call(life, None, ProviderError(str(broken)), lasting=True)
+
+    def take_text(self, key: str) -> Summary | None:
+        """Return the summary of a text that is kept as a whole, its calls taken over; None if none is.
+
+        A store that cannot be read counts as one that has none: the first call meets that as well.
+        """
+        try:
+            kept = self._params.keeper.find_episode(key)
+        except StoreError:
+            return None
+        if kept is None:
+            return None
+        prefix = uuid.uuid4().hex[:12]
+        outcomes = [self._take_call(f"{prefix}-{number}", call) for number, call in enumerate(kept.calls)]
+        records = tuple(outcome.record for outcome in outcomes)
+        return Summary(kept.text, chunks=kept.chunks, calls=records, key=key)
+
+    def _take_call(self, call_id: str, kept: KeptCall) -> Outcome:
+        known = kept.record
+        request = Request(call_id, self._params.episode_id, known.stage, "", chunk_index=known.chunk_index)
+        life = _Life(request, self._params.clock.epoch(), Phases(self._params.clock), known.key)
+        return self._take(life, kept)
+
+    def _make(self, life: _Life) -> Outcome:
+        """Make a call that has no answer yet."""
+        request, phases, attempts = life.request, life.phases, life.attempts
         if self._limiter is not None:
             phases.seconds.update(dict.fromkeys((f"wait_{cause}_s" for cause in Cause), 0.0))
-        attempts: list[AttemptRecord] = []
         reply: Reply | None = None
         error: ProviderError | None = None
         lasting = False
@@ -106,12 +173,18 @@ class Calls:
         waited_before_s = 0.0
         while reply is None and error is None and not self._params.stop.is_set():
             try:
+                if self._params.keeper is not None:
+                    self._params.keeper.ready()
+                    self._reserve(life)
                 lease = self._admit(request, phases)
                 if not attempts:
                     waited_before_s = phases.total_s
                 result = self._attempt(request, lease, phases, attempts)
             except CancelledError:
                 phases.mark("queue_s")
+                break
+            except BudgetExceeded as spent:
+                self._params.on_drain(spent)
                 break
             except ProviderError as refusal:  # Of the limiter: oversize, or a day's limit used up.
                 error, lasting = refusal, refusal.lasting
@@ -122,6 +195,8 @@ class Calls:
             if isinstance(result, Reply):
                 reply = result
                 break
+            if result.paid_unknown:
+                self._give_up_reservation(life)
             counted += result.retry is not Retry.RATE_LIMITED
             wait = self._policy.wait_s(
                 result,
@@ -135,9 +210,72 @@ class Calls:
             elif self._limiter is None or not _limiter_waits(result):
                 self._params.clock.sleep(wait, self._params.stop)
                 phases.mark("retry_wait_s")
+        return self._end_call(life, reply, error, lasting=lasting)
+
+    def _take(self, life: _Life, kept: KeptCall) -> Outcome:
+        """Answer a call from the store; it costs nothing and takes no limit."""
+        known = kept.record
+        usage = Usage(
+            known.input_tokens or 0,
+            known.output_tokens or 0,
+            cached_tokens=known.cached_tokens or 0,
+            counter=known.token_counter or "",
+        )
+        reply = Reply(kept.text, usage, known.stop_reason or StopReason.STOP)
+        life.reused = True
+        life.saved_usd = known.saved_usd if known.reused else known.cost_usd
+        return self._end_call(life, reply, None)
+
+    def _keep(self, life: _Life, outcome: Outcome) -> None:
+        """Commit a call; if that fails no further one is made, but what was paid for is still used."""
+        reply = outcome.reply
+        try:
+            self._params.keeper.keep(
+                outcome.record, reply.text if reply else None, life.reservation, self._spent(life, outcome)
+            )
+        except StoreError as broken:
+            self._params.on_drain(broken)
+
+    def _reserve(self, life: _Life) -> None:
+        """Take from the run's budget what an attempt could cost at most."""
+        keeper = self._params.keeper
+        if keeper.budget is None or life.reservation is not None:
+            return
+        most = self._provider.input_bound(life.request), life.request.max_output_tokens
+        # An attempt that nobody knows the end of was this call, too.
+        calls = 0 if any(attempt.paid_unknown for attempt in life.attempts) else 1
+        spending = Spending.of(self._provider.price_bound(*most), sum(most), calls)
+        life.reservation = keeper.reserve(spending, self._params.stop)
+
+    def _give_up_reservation(self, life: _Life) -> None:
+        if life.reservation is None:
+            return
+        try:
+            self._params.keeper.give_up(life.reservation)
+            life.reservation = None
+        except StoreError as broken:  # It stays reserved, which comes to the same.
+            self._params.on_drain(broken)
+
+    def _spent(self, life: _Life, outcome: Outcome) -> Spending | None:
+        """Return what of a reservation was spent; what nobody has counted is spent in full."""
+        if life.reservation is None:
+            return None
+        held, record = life.reservation.held, outcome.record
+        if outcome.reply is None:
+            return Spending(calls=held.calls if life.attempts else 0)
+        if (record.token_counter or "").startswith("estimate:"):
+            return held
+        tokens = (record.input_tokens or 0) + (record.output_tokens or 0)
+        return Spending.of(record.cost_usd, tokens, held.calls)
+
+    def _end_call(
+        self, life: _Life, reply: Reply | None, error: ProviderError | None, *, lasting: bool = False
+    ) -> Outcome:
         if error is not None:
-            self._name(error, request)
-        outcome = self._outcome(request, reply, error, phases, started_at, tuple(attempts))
+            self._name(error, life.request)
+        outcome = self._outcome(life, reply, error)
+        if self._params.keeper is not None:
+            self._keep(life, outcome)  # before anybody sees the reply
         self._params.on_call(outcome.record)
         if error is not None and lasting:
             self._params.on_drain(error)
@@ -237,17 +375,10 @@ class Calls:
         error.model = error.model or self._provider.model
         error.call_id = request.call_id
 
-    def _outcome(
-        self,
-        request: Request,
-        reply: Reply | None,
-        error: ProviderError | None,
-        phases: Phases,
-        started_at: float,
-        attempts: tuple[AttemptRecord, ...],
-    ) -> Outcome:
+    def _outcome(self, life: _Life, reply: Reply | None, error: ProviderError | None) -> Outcome:
+        request, phases = life.request, life.phases
         usage = reply.usage if reply else None
-        cost = self._provider.price(reply) if reply else None
+        cost = 0.0 if life.reused else self._provider.price(reply) if reply else None
         phases.mark("overhead_s")
         record = CallRecord(
             episode_id=request.episode_id,
@@ -258,7 +389,7 @@ class Calls:
             model=self._provider.model,
             status=Status.OK if reply else Status.FAILED if error else Status.CANCELLED,
             stop_reason=reply.stop_reason if reply else None,
-            started_at=started_at,
+            started_at=life.started_at,
             **phases.seconds,
             total_s=phases.total_s,
             input_tokens=usage.input_tokens if usage else None,
@@ -269,7 +400,10 @@ class Calls:
             cost_usd=cost,
             worker=threading.current_thread().name,
             error=str(error) if error else None,
-            attempts=attempts,
+            reused=life.reused,
+            saved_usd=life.saved_usd,
+            key=life.key,
+            attempts=tuple(life.attempts),
         )
         return Outcome(record, reply, error)
 

@@ -89,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="any setting, such as summary_chunk_parallelism=4; can be given many times",
     )
+    run.add_argument("--store", metavar="URL", help="where runs are kept (default: .toolkit/runs.db)")
+    run.add_argument(
+        "--reuse",
+        choices=("all", "run", "none"),
+        help="answers taken from there: all, those of this run's unfinished starts, none (default: all)",
+    )
     run.add_argument("--out", metavar="DIR", help="folder for the results (default: toolkit-out/<time>)")
     run.set_defaults(command=_run)
 
@@ -136,7 +142,7 @@ def _run(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
         problems.append(f"stopped: {finished.stopped_because}")
     try:
         finished.save(out)
-        saved = f"Files: {out}/{', '.join(finished.files)}"
+        saved = f"Files: {out}/{', '.join(finished.files)}\nKept in {finished.store} as run {finished.id}"
     except OSError as error:
         saved = "No files."
         problems.append(f"the results could not be written to {out} ({error.strerror})")
@@ -163,12 +169,17 @@ def _episodes(paths: list[str]) -> tuple[list[Episode], TranscriptError | None]:
 
 
 def _config(chosen: argparse.Namespace) -> Config:
-    from toolkit.config import Config, parse_setting
+    from toolkit.config import Config
+    from toolkit.environment import parse_setting
 
     given: dict[str, Any] = dict(parse_setting(setting) for setting in chosen.settings)
-    for name in ("provider", "model"):
-        if getattr(chosen, name) is not None:
-            given[name] = getattr(chosen, name)
+    named = {
+        "provider": chosen.provider,
+        "model": chosen.model,
+        "store_url": chosen.store,
+        "reuse": chosen.reuse,
+    }
+    given |= {name: value for name, value in named.items() if value is not None}
     return Config.from_toml(chosen.config, **given) if chosen.config else Config(**given)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import tomllib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -22,20 +20,13 @@ from pydantic import (
     model_validator,
 )
 
+from toolkit.environment import ConfigWarning, from_environment, merge_settings, warn_of_unknown
 from toolkit.errors import ConfigError, nearest_name
 from toolkit.records import Sampling
+from toolkit.refusals import explain, secrets_among
+from toolkit.urls import check_server_url, check_store_url, same_place
 
-ENVIRONMENT_PREFIX = "TOOLKIT_"
-ENVIRONMENT_ALIASES = {
-    "OPENAI_API_KEY": "openai_api_key",
-    "OPENAI_BASE_URL": "openai_base_url",
-    "AZURE_OPENAI_API_KEY": "azure_api_key",
-    "AZURE_OPENAI_ENDPOINT": "azure_endpoint",
-    "ANTHROPIC_API_KEY": "anthropic_api_key",
-    "ANTHROPIC_BASE_URL": "anthropic_base_url",
-}
-"""Names that the vendors' own tools read, and the fields that they fill."""
-_URLS = ("openai_base_url", "azure_endpoint", "anthropic_base_url")
+_SERVER_URLS = ("openai_base_url", "azure_endpoint", "anthropic_base_url")
 
 
 class Config(BaseModel):
@@ -43,7 +34,8 @@ class Config(BaseModel):
 
     A field that is not given is read from the environment (``TOOLKIT_`` and the field's name in capitals;
     for hosted models also the names that the vendors' own tools read, such as ``OPENAI_API_KEY``), else it
-    has its default. ``AZURE_OPENAI_ENDPOINT`` counts only where nothing is set for OpenAI itself.
+    has its default. ``AZURE_OPENAI_ENDPOINT`` counts only where nothing is set for OpenAI itself. A password
+    that stands in ``store_url`` is taken out of it and becomes ``store_password``.
 
     Raises
     ------
@@ -189,25 +181,72 @@ class Config(BaseModel):
 
     max_attempts: int = Field(4, ge=1, le=100, description="tries of a call, the first included")
     retry_total_s: float = Field(300.0, ge=0, description="seconds after which a call is not tried again")
+    stop_grace_s: float = Field(
+        30.0, ge=0, le=3600, description="seconds that calls under way get to end once the run is stopped"
+    )
+
+    store_url: str | None = Field(
+        None,
+        description="where runs are kept: a file, a database of PostgreSQL, or not beyond this process; "
+        "unset: a file in the project's folder",
+    )
+    store_password: SecretStr | None = Field(
+        None, description="password of the database; taken from store_url if it stands there"
+    )
+    store_text: bool = Field(
+        True, description="keep summaries and replies; without them nothing can be reused"
+    )
+    store_wait_s: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="seconds for which a store that cannot be written is tried again; no new call starts",
+    )
+    reuse: Literal["all", "run", "none"] = Field(
+        "all",
+        description="all takes every stored answer to the same request, run only those of earlier, "
+        "unfinished starts of this very run, none asks anew",
+    )
+    repeat: int = Field(
+        1,
+        ge=1,
+        description="number of an independent repeat; calls of different repeats are never taken for each "
+        "other",
+    )
+
+    budget_usd: float | None = Field(
+        None, gt=0, description="US dollars that the run may spend; unset: no bound"
+    )
+    budget_tokens: int | None = Field(
+        None, ge=1, description="tokens of prompts and replies that the run may use; unset: no bound"
+    )
+    budget_calls: int | None = Field(None, ge=1, description="calls that the run may make; unset: no bound")
+    budget_name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="runs with one name, also in several processes, draw from one budget; unset: the run "
+        "has its own",
+    )
 
     def __init__(self, **values: Any) -> None:
-        merged = {**_from_environment(os.environ, values), **values}
+        fields = type(self).model_fields
+        merged = merge_settings(from_environment(os.environ, values, fields), values)
         for name in merged:
-            if name not in type(self).model_fields:
-                wrong = f"{name!r} is no setting; {nearest_name(name, type(self).model_fields)}"
-                raise ConfigError(wrong, [name])
-        _warn_of_unknown(os.environ)
+            if name not in fields:
+                raise ConfigError(f"{name!r} is no setting; {nearest_name(name, fields)}", [name])
+        warn_of_unknown(os.environ, fields)
         try:
             super().__init__(**merged)
         except ValidationError as error:
             named = [str(finding["loc"][0]) for finding in error.errors() if finding["loc"]]
-            raise ConfigError(_explain(error), named) from None
+            raise ConfigError(explain(error, fields, os.environ), named) from None
 
     def __setattr__(self, name: str, value: object) -> None:
         raise ConfigError(f"a Config does not change; use config.replace({name}=...), which returns another")
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Leave keys out of a pickle: who loads it has them from its own environment, or has none."""
+        """Leave secrets out of a pickle: who loads it has them from its own environment, or has none."""
         state = super().__getstate__()
         shown = {
             name: None if isinstance(value, SecretStr) else value for name, value in state["__dict__"].items()
@@ -215,9 +254,19 @@ class Config(BaseModel):
         return {**state, "__dict__": shown}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        keys = {name: value for name, value in _from_environment(os.environ, {}).items() if "api_key" in name}
-        found = {name: SecretStr(key) for name, key in keys.items() if state["__dict__"][name] is None}
-        super().__setstate__({**state, "__dict__": {**state["__dict__"], **found}})
+        kept = state["__dict__"]
+        environment = from_environment(os.environ, {}, type(self).model_fields)
+        # So that the password of another address there is not taken for that of this one.
+        there = merge_settings(environment, {"store_url": kept["store_url"]})
+        found = {name: SecretStr(there[name]) for name in _SECRETS & there.keys() if kept[name] is None}
+        super().__setstate__({**state, "__dict__": {**kept, **found}})
+
+    @field_validator("store_url")
+    @classmethod
+    def _check_store_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_store_url(value)
+        return value
 
     @field_validator("prices", mode="before")
     @classmethod
@@ -228,13 +277,14 @@ class Config(BaseModel):
             for model, row in value.items():
                 if not isinstance(row, Mapping) or not all(map(_is_amount, row.values())):
                     raise ValueError(f"the prices of {model!r} must be numbers from 0 on")
+            return {model: dict(row) for model, row in value.items()}
         return value
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        for name in _URLS:
+        for name in _SERVER_URLS:
             if (url := getattr(self, name)) is not None:
-                _check_url(name, url)
+                check_server_url(name, url)
         if self.chunk_tokens is not None and self.chunk_overlap_tokens > self.chunk_tokens // 2:
             raise ValueError(
                 f"chunk_overlap_tokens={self.chunk_overlap_tokens} is more than half of "
@@ -244,6 +294,11 @@ class Config(BaseModel):
             template = getattr(self, name)
             if template is not None and "{text}" not in template:
                 raise ValueError(f"{name} must hold {{text}}, the place where the text goes")
+        if self.budget_name is not None and not (self.budget_usd or self.budget_tokens or self.budget_calls):
+            raise ValueError(
+                f"budget_name={self.budget_name!r} shares a budget, but none is set; add budget_usd, "
+                "budget_tokens or budget_calls"
+            )
         if (
             self.provider == "transformers"
             and self.summary_batch_size > 1
@@ -284,9 +339,9 @@ class Config(BaseModel):
         values = table.get("toolkit", table)
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: 'toolkit' must be a table of settings")
-        environment = _from_environment(os.environ, {**values, **overrides})
+        environment = from_environment(os.environ, {**values, **overrides}, cls.model_fields)
         try:
-            return cls(**{**values, **environment, **overrides})
+            return cls(**merge_settings(values, environment, overrides))
         except ConfigError as error:
             nearer = {**environment, **overrides}
             if error.settings and all(name in nearer for name in error.settings):
@@ -294,9 +349,28 @@ class Config(BaseModel):
             raise ConfigError(f"{path}: {error}", error.settings) from None
 
     def replace(self, **changes: Any) -> Config:
-        """Return a copy with some settings changed, checked like a new one."""
+        """Return a copy with some settings changed, checked like a new one.
+
+        ``store_password`` goes along to an address of the same user, database, host and port only. For any
+        other it is what stands in that address, in the changes or in the environment, or none.
+        """
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**{**given, **changes})
+        if (
+            self.store_url is not None
+            and "store_url" in changes
+            and not same_place(self.store_url, changes["store_url"])
+        ):
+            given.pop("store_password", None)
+        return type(self)(**merge_settings(given, changes))
+
+    def shown(self) -> dict[str, Any]:
+        """Return all settings but the secrets, as values that JSON can hold, to be kept beside a run.
+
+        ``Config(**config.shown())`` has the same settings, whatever the environment holds by then. For that,
+        settings that nobody chose are among them, and in the new config all count as chosen. Its secrets
+        come from the environment.
+        """
+        return self.model_dump(mode="json", exclude=set(_SECRETS))
 
     def sampling(self, *, repetition_penalty: float = 1.0, no_repeat_ngram: int = 0) -> Sampling:
         """Return the sampling settings, with a provider's defaults for those that are unset."""
@@ -309,111 +383,10 @@ class Config(BaseModel):
         )
 
 
-class ConfigWarning(UserWarning):
-    """A setting means something else than an older version's."""
-
-
-def parse_setting(assignment: str) -> tuple[str, Any]:
-    """Split ``name=value``, as typed at a command line.
-
-    The value is read as TOML (``4``, ``0.5``, ``true``, ``"text"``); what is no TOML is taken as text.
-
-    Raises
-    ------
-    ConfigError
-        If there is no ``=``.
-    """
-    name, equals, value = assignment.partition("=")
-    if not equals or not name.strip():
-        raise ConfigError(f"{assignment!r} is no setting; write name=value")
-    name, value = name.strip(), value.strip()
-    try:
-        table = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError:
-        return name, value
-    # Text of several lines may look like one value and further settings.
-    return name, table["value"] if len(table) == 1 else value
-
-
-def _from_environment(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings that the environment holds; an empty variable counts as unset.
-
-    ``given`` are the settings of the program. A machine that is set up for Azure as well must not have its
-    requests to OpenAI, or to a server of one's own, sent to Azure instead.
-    """
-    found = {field: environment[name] for name, field in ENVIRONMENT_ALIASES.items() if environment.get(name)}
-    if any({**found, **given}.get(name) for name in ("openai_api_key", "openai_base_url")):
-        found.pop("azure_endpoint", None)
-    if given.get("azure_endpoint"):
-        found.pop("openai_base_url", None)
-    for name in Config.model_fields:
-        if value := environment.get(ENVIRONMENT_PREFIX + name.upper()):
-            found[name] = value
-    return found
-
-
-def _variable(field: str, environment: Mapping[str, str]) -> str | None:
-    """Return the variable of the environment that holds a field, if any does."""
-    own = ENVIRONMENT_PREFIX + field.upper()
-    if environment.get(own):
-        return own
-    aliases = (
-        name for name, filled in ENVIRONMENT_ALIASES.items() if filled == field and environment.get(name)
-    )
-    return next(aliases, None)
-
-
-def _warn_of_unknown(environment: Mapping[str, str]) -> None:
-    """Say so if a variable is meant for the toolkit and names no setting."""
-    known = {ENVIRONMENT_PREFIX + name.upper() for name in Config.model_fields}
-    for name in environment:
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
-            warnings.warn(
-                f"{name} stands in the environment and is no setting; {nearest_name(name, known)}",
-                ConfigWarning,
-                stacklevel=3,
-            )
+_SECRETS = secrets_among(Config.model_fields)
 
 
 def _is_amount(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) and value >= 0
-
-
-def _check_url(name: str, url: str) -> None:
-    """Refuse an address that is none, or that holds a secret which would be shown wherever it is shown."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-        parts = urlsplit("")
-    if not host:
-        raise ValueError(f"{name} is no address; write http://HOST:PORT/PATH or https://HOST/PATH")
-    if "@" in parts.netloc:
-        raise ValueError(f"{name} must hold no user name and no password; keys have settings of their own")
-    if parts.query or parts.fragment:
-        raise ValueError(f"{name} must end with its path, without '?' or '#'")
-
-
-def _explain(error: ValidationError) -> str:
-    """Put pydantic's findings into one sentence each, without the values of secrets."""
-    sentences = []
-    for finding in error.errors(include_url=False, include_context=True):
-        message = finding["msg"].removeprefix("Value error, ")
-        if not finding["loc"]:
-            sentences.append(message)
-            continue
-        name = str(finding["loc"][0])
-        field = Config.model_fields[name]
-        # An address may have been given with a password.
-        given = "" if "api_key" in name else "=" + re.sub(r"//[^/@]*@", "//***@", repr(finding["input"]))
-        message = message[0].lower() + message[1:]
-        variable = _variable(name, os.environ)
-        if variable and os.environ[variable] == finding["input"]:
-            message = f"{message}, as {variable} in the environment says"
-        elif finding["type"] == "string_type" and isinstance(finding["input"], bool | int | float):
-            message += f"; for text write {name}='\"{finding['input']}\"'"
-        sentences.append(f"{name}{given}: {message} ({field.description})")
-    return "; ".join(sentences)

@@ -7,6 +7,7 @@
       TranscriptError              a file is no transcript, or a broken one
       MissingDependency            an optional package is not installed
       StoreError                   what is shared or kept on disk cannot be read or written
+      BudgetExceeded               what a run may spend is spent
       ModelUnavailable             no weights could be found or fetched
       ProviderError                a call to a model failed
         AuthenticationFailed         |
@@ -95,7 +96,18 @@ class MissingDependency(ToolkitError, ImportError):
 
 
 class StoreError(ToolkitError):
-    """The file or database of the limits or of the runs cannot be read or written."""
+    """The file or database of the limits or of the runs cannot be read or written.
+
+    ``passing`` says whether it may go well at another try: a lock, a full disk, a server that restarts.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        self.passing = passing
+        super().__init__(message)
+
+
+class BudgetExceeded(ToolkitError):
+    """A call was not made because it could have gone beyond what may be spent."""
 
 
 class ModelUnavailable(ToolkitError):

@@ -35,14 +35,19 @@ EPISODES = (
     Column("error", TEXT, "", "what is missing and from which chunk; null if nothing is"),
     Column("words", COUNT, "words", "words spoken in the transcript"),
     Column("chunks", COUNT, "chunks", "parts that the text was cut into; null if it was not reached"),
-    Column("calls", COUNT, "calls", "requests made, whatever their end"),
+    Column("calls", COUNT, "calls", "requests, whatever their end"),
     Column("calls_reused", COUNT, "calls", "those answered from what was stored"),
     Column("input_tokens", COUNT, "tokens", "sum over its calls"),
     Column("output_tokens", COUNT, "tokens", "sum over its calls"),
     Column("total_s", REAL, "s", "wall-clock time from its start to its end"),
     Column("service_s", REAL, "s", "model at work, summed over its calls"),
     Column("wait_s", REAL, "s", "waiting for whatever cause, summed over its calls"),
-    Column("cost_usd", REAL, "USD", "sum over its calls; null if a price or an outcome is not known"),
+    Column(
+        "cost_usd",
+        REAL,
+        "USD",
+        "over its calls; 0 for reused ones; null if a price or an outcome is unknown",
+    ),
     Column("summary", TEXT, "", "the summary; null if there is none"),
 )
 
@@ -77,6 +82,8 @@ CALLS = (
     Column("cost_usd", REAL, "USD", "null if the price is not known"),
     Column("worker", TEXT, "", "the thread that made it"),
     Column("error", TEXT, "", "the error's message; null if there was none"),
+    Column("saved_usd", REAL, "USD", "what a reused answer cost when it was made; null if made or not known"),
+    Column("key", TEXT, "", "digest of all that the answer depends on; equal in runs that asked the same"),
 )
 
 ATTEMPTS = (
@@ -145,7 +152,7 @@ def episodes_frame(run_id: str, records: Sequence[EpisodeRecord], provider: str,
             "words": record.words,
             "chunks": summary.chunks or None,
             "calls": len(summary.calls),
-            "calls_reused": 0,
+            "calls_reused": sum(call.reused for call in summary.calls),
             "input_tokens": sum(call.input_tokens or 0 for call in summary.calls),
             "output_tokens": sum(call.output_tokens or 0 for call in summary.calls),
             "total_s": record.total_s,
@@ -171,7 +178,7 @@ def calls_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFrame:
             "status": call.status.value,
             "stop_reason": call.stop_reason.value if call.stop_reason else None,
             "attempts": len(call.attempts),
-            "reused": False,
+            "key": call.key or None,
         }
 
     calls = sorted(

@@ -6,9 +6,11 @@ done in a thread of its own, which nothing breaks into, and the main thread only
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -64,8 +66,8 @@ class Interrupts(_Handling):
     """What Ctrl-C does to a block of code that works and hands over what came of it.
 
     Before ``work`` it does what it did outside. During ``work`` the first Ctrl-C sets ``stop``, so that calls
-    under way may end and no new one starts, and the second one ends the waiting for them. After that it does
-    nothing until the block is left: what was done must not be lost on the last steps.
+    under way may end and no new one starts, and the second one, or the end of a grace time, ends the waiting.
+    After that it does nothing until the block is left: what was done must not be lost on the last steps.
 
     Parameters
     ----------
@@ -76,25 +78,39 @@ class Interrupts(_Handling):
         super().__init__()
         self._stop = stop
 
-    def work(self, job: Callable[[], Result]) -> Result | None:
-        """Do a job; return its result, or None if it was left to itself after a second Ctrl-C.
+    def work(
+        self, job: Callable[[], Result], *, grace_s: Callable[[], float] = lambda: math.inf
+    ) -> Result | None:
+        """Do a job; return its result, or None if it was left to itself.
 
-        Outside the main thread the job is simply done.
+        Parameters
+        ----------
+        job : callable
+            Done in a thread of its own.
+        grace_s : callable
+            Seconds that the job may still take once ``stop`` is set, by whomever; asked for then.
         """
-        if threading.current_thread() is not threading.main_thread():
-            return job()
         # Of all queues and locks only this queue may be used in the handler of a signal.
         events: SimpleQueue[_Event] = SimpleQueue()
         outcome: Future[Result] = Future()
         outcome.add_done_callback(lambda outcome: events.put(_Event.ENDED))
         self.take(signal.SIGINT, lambda number, frame: events.put(_Event.PRESSED))
         threading.Thread(target=_fulfil, args=(outcome, job), name=_JOB, daemon=True).start()
-        if _next(events) is _Event.PRESSED:
-            self._stop.set()
-            _tell(STOPPING)
-            if _next(events) is _Event.PRESSED:
-                return None
-        return outcome.result()
+        pressed_before = False
+        until = math.inf
+        while time.monotonic() < until:
+            event = _next(events)
+            if event is _Event.ENDED:
+                return outcome.result()
+            if event is _Event.PRESSED:
+                self._stop.set()
+                if pressed_before:
+                    return None
+                pressed_before = True
+                _tell(STOPPING)
+            if self._stop.is_set() and math.isinf(until):
+                until = time.monotonic() + grace_s()
+        return None
 
 
 def job_goes_on() -> bool:
@@ -145,10 +161,11 @@ def _fulfil(outcome: Future[Result], job: Callable[[], Result]) -> None:
         outcome.set_exception(error)
 
 
-def _next(events: SimpleQueue[_Event]) -> _Event:
-    while True:
-        with suppress(Empty):
-            return events.get(timeout=LOOK_S)
+def _next(events: SimpleQueue[_Event]) -> _Event | None:
+    try:
+        return events.get(timeout=LOOK_S)
+    except Empty:
+        return None
 
 
 def _tell(text: str) -> None:

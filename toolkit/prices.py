@@ -70,6 +70,15 @@ class Price:
             prompt, reply = prompt * self.long_input_factor, reply * self.long_output_factor
         return (prompt + reply) / 1e6
 
+    def bound_usd(self, input_tokens: int, output_tokens: int) -> float:
+        """Return the most that a call of so many tokens can cost, whatever of it was cached."""
+        dearest = max(self.input, self.cached_input or 0.0, self.cache_write or 0.0)
+        prompt, reply = input_tokens * dearest, output_tokens * self.output
+        if self.long_over_tokens is not None and input_tokens > self.long_over_tokens:
+            prompt *= max(1.0, self.long_input_factor)
+            reply *= max(1.0, self.long_output_factor)
+        return (prompt + reply) / 1e6
+
 
 def undated(model: str) -> str:
     """Return the name of a model without the date of its version: its family."""

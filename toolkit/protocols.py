@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 from toolkit.clock import Clock, SystemClock
-from toolkit.errors import ConfigError, ProviderError, nearest_name
+from toolkit.errors import ConfigError, ProviderError, ToolkitError, nearest_name
 from toolkit.records import CallRecord, Reply, Request
 
 
@@ -85,6 +85,18 @@ class Provider(Protocol):
         """Return what a reply costs in US dollars, or None if that is not known."""
         ...
 
+    def identity(self) -> Mapping[str, Any] | None:
+        """Return what the answers depend on besides the request; None if nobody can know."""
+        ...
+
+    def price_bound(self, input_tokens: int, output_tokens: int) -> float | None:
+        """Return what so many tokens cost at most, or None if that is not known."""
+        ...
+
+    def input_bound(self, request: Request) -> int:
+        """Return a number of tokens that no server counts more than for a prompt."""
+        ...
+
     def input_estimate(self, request: Request) -> int:
         """Estimate the tokens of a prompt as the server will count them."""
         ...
@@ -109,9 +121,12 @@ class SummarizeParams:
     on_call : callable
         Called with each ``CallRecord`` as it ends, from the thread that made the call.
     on_drain : callable
-        Called with an error that every further call would meet too: no quota left, a wrong key.
+        Called with an error that every further call would meet too: no quota left, a wrong key, a store that
+        cannot be written.
     on_plan : callable
         Called with the number of requests that are known to be still to come, whenever it grows.
+    keeper : Keeper or None
+        What keeps the calls and may have their answers (``toolkit.store.keeper``); None: nothing does.
     order : float
         Whose calls the limiter lets go first: lower ones, the number of the episode in a run.
     clock : Clock
@@ -119,10 +134,11 @@ class SummarizeParams:
 
     chunk_parallelism: int = 1
     episode_id: str = "text"
+    keeper: Any = None
     order: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
     on_call: Callable[[CallRecord], None] = lambda record: None
-    on_drain: Callable[[ProviderError], None] = lambda error: None
+    on_drain: Callable[[ToolkitError], None] = lambda error: None
     on_plan: Callable[[int], None] = lambda requests: None
     clock: Clock = field(default_factory=SystemClock)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +257,10 @@ class CallRecord:
     The phases (``queue_s``, the four waits for the limiter, ``retry_wait_s``, ``failed_attempts_s``,
     ``service_s``, ``overhead_s``) are differences of one chain of clock readings; their sum is ``total_s``.
     The waits for the limiter are None where there is none. ``started_at`` is epoch seconds.
+
+    A ``reused`` call was answered from the store: its tokens are those of the answer, its cost is nothing,
+    and ``saved_usd`` is what the answer cost when it was made. ``key`` is a digest of all that its answer
+    depends on; empty where nothing is kept.
     """
 
     episode_id: str
@@ -284,6 +290,9 @@ class CallRecord:
     cost_usd: float | None = None
     worker: str = ""
     error: str | None = None
+    reused: bool = False
+    saved_usd: float | None = None
+    key: str = ""
     attempts: tuple[AttemptRecord, ...] = ()
 
 
@@ -302,6 +311,8 @@ class Summary:
         Number of chunks that the text was cut into; 1 if it was not cut.
     calls : tuple of CallRecord
         Step by step, in the order of the chunks.
+    key : str
+        Digest of all that it depends on; empty where nothing is kept.
     """
 
     text: str
@@ -309,6 +320,7 @@ class Summary:
     error: str | None = None
     chunks: int = 1
     calls: tuple[CallRecord, ...] = ()
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,3 +333,19 @@ class EpisodeRecord:
     started_at: float
     total_s: float
     summary: Summary
+
+
+NANO = 10**9
+
+
+class Spending(NamedTuple):
+    """What a call takes, at most or in the end."""
+
+    nano_usd: int = 0
+    tokens: int = 0
+    calls: int = 0
+
+    @classmethod
+    def of(cls, usd: float | None, tokens: int, calls: int = 1) -> Spending:
+        """Round money up to whole nano-dollars; a price that is not known counts as none."""
+        return cls(math.ceil((usd or 0.0) * NANO), tokens, calls)

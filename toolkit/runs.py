@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit import frames, metrics
 from toolkit.config import Config
@@ -23,6 +23,20 @@ if TYPE_CHECKING:
 
 FILES = ("summaries.md", "episodes.csv", "calls.csv", "attempts.csv", "limits.csv")
 """What ``Run.save`` writes."""
+
+
+class Reused(NamedTuple):
+    """What a run took from the store; ``usd`` is None if no price was known."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+
+    def __str__(self) -> str:
+        tokens = f"{self.input_tokens} input and {self.output_tokens} output tokens"
+        price = "" if self.usd is None else f", ${self.usd:.4f}"
+        return f"{counted(self.calls, 'call')} reused ({tokens}{price})"
 
 
 class Run:
@@ -45,6 +59,10 @@ class Run:
     quota_shares : mapping
         By limit, the share of what the law allowed from the first admission to the last, over the spans in
         which somebody waited; empty if nobody did, and for local models.
+    store : str or None
+        Where it is kept.
+    limit_events : tuple of LimitEvent
+        What the limiter did, from ``limits_began_at`` (epoch seconds) on; ``limits`` shows it.
     """
 
     def __init__(
@@ -61,6 +79,7 @@ class Run:
         limit_events: Sequence[LimitEvent] = (),
         began_at: float = 0.0,
         quota_shares: Mapping[str, float] | None = None,
+        store: str | None = None,
     ) -> None:
         self.id = id
         self.config = config
@@ -71,8 +90,9 @@ class Run:
         self.interrupted = interrupted
         self.stopped_because = stopped_because
         self.quota_shares = dict(quota_shares or {})
-        self._limit_events = tuple(limit_events)
-        self._began_at = began_at
+        self.store = store
+        self.limit_events = tuple(limit_events)
+        self.limits_began_at = began_at
 
     @cached_property
     def episodes(self) -> pd.DataFrame:
@@ -95,7 +115,35 @@ class Run:
 
         Empty for local models, which have no limiter.
         """
-        return frames.limits_frame(self.id, self._limit_events, self._began_at)
+        return frames.limits_frame(self.id, self.limit_events, self.limits_began_at)
+
+    @cached_property
+    def reused(self) -> Reused:
+        """What was answered from the store, and so neither asked nor paid for again."""
+        calls = [call for record in self.records for call in record.summary.calls if call.reused]
+        known = [call.saved_usd for call in calls if call.saved_usd is not None]
+        return Reused(
+            len(calls),
+            sum(call.input_tokens or 0 for call in calls),
+            sum(call.output_tokens or 0 for call in calls),
+            sum(known) if known or not calls else None,
+        )
+
+    def totals(self) -> dict[str, float | int | None]:
+        """Return sums over the whole run: episodes by status, calls made and reused, tokens, money."""
+        calls = [call for record in self.records for call in record.summary.calls]
+        made = [call for call in calls if not call.reused and call.status is not Status.CANCELLED]
+        costs = [call.cost_usd for call in made if call.cost_usd is not None]
+        return {
+            "episodes": len(self.records),
+            **{status.value: self.counts().get(status.value, 0) for status in Status},
+            "calls": len(made),
+            "calls_reused": self.reused.calls,
+            "input_tokens": sum(call.input_tokens or 0 for call in made),
+            "output_tokens": sum(call.output_tokens or 0 for call in made),
+            "cost_usd": sum(costs) if costs else None,
+            "saved_usd": self.reused.usd,
+        }
 
     @property
     def quota_share(self) -> float | None:
@@ -131,7 +179,7 @@ class Run:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the files that ``save`` writes; ``limits.csv`` only where a limiter did something."""
-        return FILES if self._limit_events else FILES[:-1]
+        return FILES if self.limit_events else FILES[:-1]
 
     def save(self, folder: str | Path) -> Path:
         """Write ``summaries.md`` and a CSV file for each frame into a folder, which is made if needed.
@@ -187,7 +235,9 @@ class Run:
     def __repr__(self) -> str:
         ended = ", ".join(f"{count} {status}" for status, count in self.counts().items()) or "no episodes"
         stopped = ", stopped early" if self.interrupted else ""
-        return f"<Run {self.id}: {self.provider}/{self.model}, {ended}, {self.makespan_s:.1f} s{stopped}>"
+        reused = f", {self.reused}" if self.reused.calls else ""
+        took = f"{self.makespan_s:.1f} s"
+        return f"<Run {self.id}: {self.provider}/{self.model}, {ended}, {took}{reused}{stopped}>"
 
 
 def check_folder(folder: Path) -> None:

@@ -148,7 +148,7 @@ def figures(run: Run) -> str:
     from toolkit.runs import counted
 
     seconds = max(run.makespan_s, 1e-9)
-    made = run.calls[run.calls["status"] == "ok"]
+    made = run.calls[(run.calls["status"] == "ok") & ~run.calls["reused"]]
     finished = int(run.episodes["status"].isin(["ok", "partial"]).sum())
     share = "" if run.quota_share is None else f", {run.quota_share:.1%} of the quota"
     return (
@@ -156,4 +156,5 @@ def figures(run: Run) -> str:
         f"{3600 * finished / seconds:.0f} episodes/h, {len(made) / seconds:.2f} calls/s, "
         f"{made['output_tokens'].sum() / seconds:.1f} output tokens/s, "
         f"{made['input_tokens'].sum() / seconds:.0f} input tokens/s{share}"
+        + (f"\n{run.reused}: the time is not that of a run from nothing" if run.reused.calls else "")
     )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
-from toolkit.errors import ConfigError, ProviderError, RunInterrupted
+from toolkit.errors import ConfigError, RunInterrupted, StoreError, ToolkitError
 from toolkit.gate import EpisodeGate
 from toolkit.interrupts import Interrupts
+from toolkit.keeping import Keeping
 from toolkit.limits import StopEvent
 from toolkit.progress import Progress
 from toolkit.protocols import SummarizeParams
@@ -21,6 +22,9 @@ from toolkit.providers.base import SummarizationProvider
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode, EpisodeRecord, Status, Summary
 from toolkit.runs import Run
+
+if TYPE_CHECKING:
+    from toolkit.store.keeper import Keeper
 
 _STOPPED = "the run was stopped"
 
@@ -60,7 +64,9 @@ def run(
     -------
     Run
         With a row for each episode, also for those that failed or were cancelled. A first Ctrl-C stops
-        the run as ``stop`` does; a second one does not wait for the calls that are under way.
+        the run as ``stop`` does, and waits ``config.stop_grace_s`` for the calls that are under way; a second
+        one does not wait for them. Every call that ended is in the store, and the next run takes it from
+        there (``config.reuse``).
 
     Raises
     ------
@@ -68,6 +74,8 @@ def run(
         If the episodes are none, or two of a list have one id.
     ModelUnavailable
         If the provider's model cannot be had; before any episode starts.
+    StoreError
+        If what the run does could not be kept; before any episode starts.
     RunInterrupted
         If the generator of episodes or ``on_episode`` raises; the run as far as it came is its ``run``.
     """
@@ -83,19 +91,25 @@ def run(
     owned = get_provider(config) if provider is None else nullcontext(provider)
     with Interrupts(stop) as interrupts, owned as used:
         used.prepare()
+        keeping = Keeping(used, config, known, clock)
         limiter = used.limiter(clock)
         waits = limiter.standing if limiter else lambda: None
         with Progress(None if known is None else len(known), shown=progress, clock=clock, waits=waits) as bar:
-            work = _Work(used, config, bar, stop, gate or EpisodeGate(config.summary_batch_size), clock)
+            gate = gate or EpisodeGate(config.summary_batch_size)
+            work = _Work(used, config, bar, stop, gate, clock, keeping.keeper)
             work.on_episode = on_episode or (lambda record: None)
             began, began_at = clock.now(), limiter.now() if limiter else clock.epoch()
             source = _until(stop, _checked(episodes) if known is None else known)
-            failure = interrupts.work(lambda: work.all(source, workers=config.summary_batch_size))
+            failure = interrupts.work(
+                lambda: work.all(source, workers=config.summary_batch_size),
+                # A run that stops by itself has time: nobody waits to have the prompt back.
+                grace_s=lambda: math.inf if work.fatal else config.stop_grace_s,
+            )
             makespan_s = clock.now() - began
             events = limiter.events(since=began_at) if limiter else []
             shares = limiter.quota_shares(since=began_at) if limiter else {}
     finished = Run(
-        id=uuid.uuid4().hex[:12],
+        id=keeping.keeper.run_id,
         config=config,
         provider=used.name,
         model=used.model,
@@ -106,7 +120,9 @@ def run(
         limit_events=events,
         began_at=began_at,
         quota_shares=shares,
+        store=keeping.shown,
     )
+    keeping.end(finished, work.unreached())
     if failure is not None:
         reason = f"{failure.source} raised {type(failure.error).__name__}: {failure.error}"
         cancelled = finished.counts().get(Status.CANCELLED, 0)
@@ -115,7 +131,23 @@ def run(
     return finished
 
 
-SCHEDULING = frozenset({"summary_batch_size", "summary_chunk_parallelism"})
+OF_THE_RUN = frozenset(
+    {
+        "budget_calls",
+        "budget_name",
+        "budget_tokens",
+        "budget_usd",
+        "repeat",
+        "reuse",
+        "stop_grace_s",
+        "store_password",
+        "store_text",
+        "store_url",
+        "store_wait_s",
+        "summary_batch_size",
+        "summary_chunk_parallelism",
+    }
+)
 """Settings of the run alone; all others are the provider's, which was made with them."""
 
 
@@ -124,13 +156,13 @@ def _agreed(config: Config, provider: SummarizationProvider) -> Config:
 
     It would have no effect and still stand in the run.
     """
-    for name in sorted(config.model_fields_set - SCHEDULING):
+    for name in sorted(config.model_fields_set - OF_THE_RUN):
         if getattr(config, name) != getattr(provider.config, name):
             raise ConfigError(
                 f"config has {name}={getattr(config, name)!r}, but the provider that is given was made with "
                 f"{getattr(provider.config, name)!r}; make the provider with this config"
             )
-    return provider.config.replace(**{name: getattr(config, name) for name in SCHEDULING})
+    return provider.config.replace(**{name: getattr(config, name) for name in OF_THE_RUN})
 
 
 class _Failure(NamedTuple):
@@ -151,6 +183,7 @@ class _Work:
         stop: threading.Event,
         gate: EpisodeGate,
         clock: Clock,
+        keeper: Keeper,
     ) -> None:
         self._provider = provider
         self._config = config
@@ -158,12 +191,14 @@ class _Work:
         self._stop = stop
         self._gate = gate
         self._clock = clock
+        self._keeper = keeper
+        self._unreached: list[tuple[int, EpisodeRecord]] = []
         self._given: dict[int, Episode] = {}
         self._records: dict[int, EpisodeRecord] = {}
         self._records_lock = threading.Lock()
         self._failures: list[_Failure] = []
         self._over = False
-        self.fatal: ProviderError | None = None
+        self.fatal: ToolkitError | None = None
         self.on_episode: Callable[[EpisodeRecord], None] = lambda record: None
 
     def all(self, episodes: Iterator[Episode], workers: int) -> _Failure | None:
@@ -227,6 +262,10 @@ class _Work:
                 return
             self._records[number] = record
             del self._given[number]
+        try:
+            self._keeper.keep_episode(number, record)
+        except StoreError as broken:
+            self._drain(broken)
         self._progress.finished(record)
         try:
             self.on_episode(record)
@@ -240,7 +279,7 @@ class _Work:
     def _why_stopped(self) -> str:
         return f"{_STOPPED}: {self.fatal}" if self.fatal else _STOPPED
 
-    def _drain(self, error: ProviderError) -> None:
+    def _drain(self, error: ToolkitError) -> None:
         """Stop for an error that every further call would meet; the first one is the reason."""
         with self._records_lock:
             self.fatal = self.fatal or error
@@ -251,6 +290,7 @@ class _Work:
             chunk_parallelism=self._config.summary_chunk_parallelism,
             episode_id=episode.id,
             stop=self._stop,
+            keeper=self._keeper,
             order=number,
             on_call=self._progress.called,
             on_drain=self._drain,
@@ -277,7 +317,12 @@ class _Work:
                     total_s=0.0,
                     summary=self._cancelled(),
                 )
+                self._unreached.append((number, done[number]))
         return [done[number] for number in sorted(done)]
+
+    def unreached(self) -> list[tuple[int, EpisodeRecord]]:
+        """Return the records that ``records`` made for those not reached, with their numbers."""
+        return self._unreached
 
 
 def _checked(episodes: Iterable[Any]) -> Iterator[Episode]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from rouge_score import rouge_scorer
 
 import toolkit as tk
-from toolkit.config import parse_setting
+from toolkit.environment import parse_setting
 
 EPISODES = Path(__file__).parents[2] / "data" / "episodes"
 KINDS = ("rouge1", "rouge2", "rougeL")

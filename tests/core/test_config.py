@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import tomllib
 import traceback
 import warnings
 from pathlib import Path
@@ -14,10 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.config import Config, ConfigWarning, parse_setting
+from toolkit.config import Config, ConfigWarning
 from toolkit.errors import ConfigError
 
 SECRET = "sk-THE-SECRET-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back what keeps other tests' runs in memory: here it is asked what Config makes of nothing."""
+    monkeypatch.delenv("TOOLKIT_STORE_URL", raising=False)
+
 
 REFERENCE_DEFAULTS = {
     "summary_batch_size": 1,
@@ -342,45 +348,6 @@ def test_any_config_survives_replace(values: dict[str, Any]) -> None:
     for name, value in values.items():
         kept = getattr(copy, name)
         assert (kept.get_secret_value() if name == "openai_api_key" and kept else kept) == value
-
-
-@pytest.mark.parametrize(
-    ("typed", "name", "value"),
-    [
-        ("seed=4", "seed", 4),
-        ("temperature=0.5", "temperature", 0.5),
-        ("trust_remote_code=true", "trust_remote_code", True),
-        ("provider=openai", "provider", "openai"),
-        ('provider="openai"', "provider", "openai"),
-        ("model=meta/llama-3.1=x", "model", "meta/llama-3.1=x"),
-        ("device=cuda:0", "device", "cuda:0"),
-        (" seed = 4", "seed", 4),
-        ("device = cpu ", "device", "cpu"),
-        ("system_prompt=", "system_prompt", ""),
-        ("system_prompt=Sum up.\nseed = 4", "system_prompt", "Sum up.\nseed = 4"),
-        ("system_prompt=1\nseed = 4", "system_prompt", "1\nseed = 4"),
-    ],
-)
-def test_setting_typed_at_a_command_line(typed: str, name: str, value: object) -> None:
-    """A value is read as TOML where it is TOML, and else taken as it was typed."""
-    assert parse_setting(typed) == (name, value)
-
-
-@pytest.mark.parametrize("typed", ["seed", "", "=4", "  =4"])
-def test_setting_without_name_or_equals_is_refused(typed: str) -> None:
-    """What is no assignment is refused and not guessed at."""
-    with pytest.raises(ConfigError, match="write name=value"):
-        parse_setting(typed)
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.text(max_size=30))
-def test_any_typed_text_is_taken_or_refused(value: str) -> None:
-    """No text after ``=`` breaks the reader; what is no TOML comes back as it was, but for its margins."""
-    name, parsed = parse_setting(f"model={value}")
-    assert name == "model"
-    if parsed != value.strip():
-        assert repr(tomllib.loads(f"value = {value.strip()}")) == repr({"value": parsed})
 
 
 def test_a_pickle_holds_no_key(monkeypatch: pytest.MonkeyPatch) -> None:

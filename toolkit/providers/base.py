@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from types import TracebackType
+from types import CodeType, FunctionType, TracebackType
 from typing import Any, ClassVar, Self
 
 from toolkit.calls import Calls
@@ -103,6 +104,14 @@ class SummarizationProvider(ABC):
         # JSON can hold half a character, which no tokenizer takes and no server: it becomes U+FFFD.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         settings = self.settings() if limiter is None else within_limits(self.settings(), limiter)
+        key = "" if told.keeper is None else told.keeper.text_key(text, settings)
+        kept = calls.take_text(key) if key else None
+        if kept is not None:
+            return kept
+        summary = self._drive(text, told, settings, calls)
+        return replace(summary, key=key) if key else summary
+
+    def _drive(self, text: str, told: SummarizeParams, settings: SummarySettings, calls: Calls) -> Summary:
         steps = map_reduce(text, told.episode_id, settings, self.count_tokens)
         if told.chunk_parallelism == 1:
             return drive(steps, calls.generate, None, told.on_plan)
@@ -168,6 +177,31 @@ class SummarizationProvider(ABC):
     def price(self, reply: Reply) -> float | None:
         """Return what a reply costs in US dollars; None where no price is known."""
         return None
+
+    def price_bound(self, input_tokens: int, output_tokens: int) -> float | None:
+        """Return the most that so many tokens can cost in US dollars; None where no price is known."""
+        return None
+
+    def input_bound(self, request: Request) -> int:
+        """Return a number of tokens that no server counts more than for a prompt.
+
+        A token is at least a byte; what a chat template adds is some tokens a message.
+        """
+        texts = (request.system, request.prompt, request.prefill)
+        return sum(len(text.encode("utf-8", "replace")) for text in texts) + 64
+
+    def identity(self) -> Mapping[str, Any] | None:
+        """Return what the answers depend on besides the request, for the keys of kept calls.
+
+        By default the provider's name, its model, and a digest of its code: a provider that is still being
+        written is asked anew after each change.
+
+        Returns
+        -------
+        mapping or None
+            None if nobody can know; then no kept answer is taken.
+        """
+        return {"provider": self.name, "model": self.model, "code": code_digest(type(self))}
 
     def input_estimate(self, request: Request) -> int:
         """Estimate the tokens of a prompt as the server will count them."""
@@ -245,3 +279,21 @@ def within_limits(settings: SummarySettings, limiter: Limiter) -> SummarySetting
             bound = f"a limit of {limit} {dimension.replace('_', ' ')} per minute or day"
             settings = replace(settings, context_tokens=fits, bound=bound)
     return settings
+
+
+def code_digest(kind: type) -> str:
+    """Return a digest of the code of a class and of those between it and `SummarizationProvider`."""
+    found = hashlib.sha256()
+    for place in kind.__mro__:
+        if place is SummarizationProvider:
+            break
+        for name, value in sorted(vars(place).items()):
+            function = getattr(value, "__func__", getattr(value, "fget", value))
+            if isinstance(function, FunctionType):
+                found.update(f"{name} {_code(function.__code__)}".encode())
+    return found.hexdigest()[:16]
+
+
+def _code(code: CodeType) -> str:
+    constants = [_code(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {constants}"

@@ -7,6 +7,7 @@ import re
 import threading
 import warnings
 from abc import abstractmethod
+from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from toolkit.config import Config
 from toolkit.limits import LimitSettings
 from toolkit.mapreduce import Prompt
-from toolkit.prices import find_price, list_prices, read_prices, undated
+from toolkit.prices import Price, find_price, list_prices, read_prices, undated
 from toolkit.protocols import RetryDecision
 from toolkit.providers.answers import UnusableAnswer, kept_headers
 from toolkit.providers.base import SummarizationProvider
@@ -308,13 +309,38 @@ class HostedProvider(SummarizationProvider):
         The config's ``prices`` go first. The list prices hold at the vendor's own address, and for servers
         on this machine that stand for it; others have prices of their own, which nobody here knows.
         """
+        price = self._price()
+        return None if price is None else price.cost_usd(reply.usage)
+
+    def price_bound(self, input_tokens: int, output_tokens: int) -> float | None:
+        """Return the most that so many tokens can cost in US dollars."""
+        price = self._price()
+        return None if price is None else price.bound_usd(input_tokens, output_tokens)
+
+    def _price(self) -> Price | None:
         price = find_price(self._own_prices, self.model)
         if price is None and self._has_list_prices():
             price = find_price(list_prices(), self.model)
-        return None if price is None else price.cost_usd(reply.usage)
+        return price
 
     def _has_list_prices(self) -> bool:
         return self._of_vendor() or self._where.endpoint.loopback
+
+    def identity(self) -> Mapping[str, Any] | None:
+        """Return address, model, the vendor's way of asking, and how hard the model thinks."""
+        return {
+            "provider": self.name,
+            "model": self.model,
+            "endpoint": self._where.endpoint.url,
+            "api": self._api(),
+            "effort": self._effort,
+            # Cuts texts, and so makes the requests: kept summaries of whole texts depend on it.
+            "counter": self.token_counter,
+        }
+
+    def _api(self) -> str:
+        """Return what else the vendor tells apart: protocols, versions."""
+        return ""
 
     def quota_key(self) -> str | None:
         """Return the pool that calls draw from: address, digest of the account's key, and model family."""

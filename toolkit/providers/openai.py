@@ -110,6 +110,9 @@ class OpenAISummarizationProvider(HostedProvider):
         # A deployment's name says nothing of the model behind it.
         return super()._has_list_prices() and not self._azure
 
+    def _api(self) -> str:
+        return self.config.azure_api_version if self._azure else self.config.openai_api
+
     def limits(self) -> LimitSettings:
         """Return the account's limits as the config states them, counted as OpenAI or Azure does."""
         config = self.config

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
@@ -83,6 +83,12 @@ class ScriptedSummarizationProvider(SummarizationProvider):
         """Count words: a token is a run of non-space characters."""
         return len(text.split())
 
+    def identity(self) -> Mapping[str, Any] | None:
+        """Return name and model; None with replies of one's own, which may be others each time."""
+        if self._replies is not _first_sentence or type(self).generate is not _SCRIPTED:
+            return None
+        return {"provider": self.name, "model": self.model}
+
     def generate(self, request: Request) -> Reply:
         """Wait as long as the script says, then fail or answer as it says."""
         latency = self._latency_s(request) if callable(self._latency_s) else self._latency_s
@@ -124,3 +130,6 @@ def _first_sentence(request: Request) -> str:
 
 def _lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()] or [""]
+
+
+_SCRIPTED = ScriptedSummarizationProvider.generate

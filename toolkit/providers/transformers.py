@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolkit.config import Config
 from toolkit.engines.loading import EngineSpec, LoadedModel, acquire_model, release_model
@@ -155,6 +156,17 @@ class TransformersSummarizationProvider(SummarizationProvider):
                 )
             text = _chat(tokenizer, system, prompt) + prefill
             return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def identity(self) -> Mapping[str, Any] | None:
+        """Return model, weights, engine and dtype: with any other the text may be another."""
+        engine = self._loaded().engine
+        return {
+            "provider": self.name,
+            "model": self.model,
+            "weights": engine.weights.fingerprint,
+            "engine": "torch",
+            "dtype": str(engine.dtype),
+        }
 
     def generate(self, request: Request) -> Reply:
         """Answer one request, in a batch with those of other threads."""

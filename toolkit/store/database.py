@@ -1,0 +1,253 @@
+"""``Database``: an SQLite file, memory, or PostgreSQL, with the tables of today's schema."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool, StaticPool
+
+from toolkit.errors import MissingDependency, StoreError
+from toolkit.store import schema
+from toolkit.store.address import MEMORY, Address
+from toolkit.store.troubles import explain
+
+BUSY_S = 5.0
+"""Longest wait for another process's transaction before it counts as a trouble."""
+_READ = "toolkit_reads"
+_MIGRATION_LOCK = 4_206_141_001
+"""Any number: processes that bring one PostgreSQL database up to date take turns on it."""
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "lustre", "beegfs", "gpfs", "ceph", "afs", "fuse.sshfs"}
+)
+
+
+class Database:
+    """A database whose tables are there and are today's.
+
+    Parameters
+    ----------
+    address : Address
+
+    Raises
+    ------
+    StoreError
+        If it cannot be opened, is damaged, or was made by a newer release.
+    MissingDependency
+        If PostgreSQL is asked for and its driver is not installed.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._writer: sa.Connection | None = None
+        self._inode = 0
+        if address.path is not None:
+            _make_file(address.path, address)
+        self._engine = _make_engine(address)
+        with self._explained(), self._engine.connect() as connection:
+            self._prepare(connection)
+        if address.path is not None:
+            self._inode = address.path.stat().st_ino
+
+    def _prepare(self, connection: sa.Connection) -> None:
+        if self.address.path is not None:
+            self._turn_on_wal(connection)
+        with connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            _bring_up_to_date(connection, self.address)
+
+    def _turn_on_wal(self, connection: sa.Connection) -> None:
+        assert self.address.path is not None
+        kind = _file_system(self.address.path)
+        # Outside a transaction, which SQLAlchemy would begin.
+        driver: Any = connection.connection.driver_connection
+        mode = driver.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal" or kind in _NETWORK_FILE_SYSTEMS:
+            raise StoreError(
+                f"the store {self.address.shown} is on a file system ({kind or 'unknown'}) that cannot hold "
+                "SQLite's write-ahead log, which processes share through memory; set store_url to a file on "
+                "a disk of this machine, or to PostgreSQL"
+            )
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Do a transaction; only one thread at a time may.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be done; nothing of it is in the database then.
+        """
+        try:
+            with self._explained():
+                if self._writer is None:
+                    self._check_place()
+                    self._writer = self._engine.connect()
+                with self._writer.begin():
+                    yield self._writer
+                self._check_place()
+        except BaseException:
+            # Whatever state it is in, the next transaction begins with a fresh one.
+            self._drop_writer()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Read on a connection of its own, all of one moment."""
+        with self._explained(), self._engine.connect() as connection:
+            reader = connection.execution_options(**{_READ: True})
+            with reader.begin():
+                yield reader
+
+    def _check_place(self) -> None:
+        """Refuse to write into a file that has lost its name: SQLite itself would not notice."""
+        if self.lost():
+            raise StoreError(
+                f"the store {self.address.shown} was removed or replaced while it was in use; leave the file "
+                "where it is while something runs, and start again"
+            )
+
+    def lost(self) -> bool:
+        """Whether the file is not there any more, or is another one."""
+        if self.address.path is None:
+            return False
+        try:
+            return self.address.path.stat().st_ino != self._inode
+        except OSError:
+            return True
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, OSError) as error:
+            # Not chained: the frames of drivers hold passwords, which some tracebacks show.
+            raise explain(error, self.address) from None
+
+    def _drop_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None and self.address.url != MEMORY:
+            with suppress(Exception):  # it is broken already
+                writer.invalidate()
+                writer.close()
+
+    def forget(self) -> None:
+        """Leave all connections to the parent process after a fork."""
+        self._engine.dispose(close=False)
+        self._writer = None
+
+    def close(self) -> None:
+        """Close all connections."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+        self._engine.dispose()
+
+
+def _make_engine(address: Address) -> sa.Engine:
+    options: dict[str, Any] = {"hide_parameters": True}
+    if address.url == MEMORY:
+        engine = sa.create_engine(
+            "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}, **options
+        )
+    elif address.path is not None:
+        engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(address.path)),
+            poolclass=NullPool,
+            connect_args={"check_same_thread": False, "timeout": BUSY_S},
+            **options,
+        )
+    else:
+        url = sa.make_url(address.url)
+        try:
+            engine = sa.create_engine(
+                url.set(password=address.password) if address.password else url, poolclass=NullPool, **options
+            )
+        except ImportError:
+            raise MissingDependency("a store in PostgreSQL", "psycopg", "postgres") from None
+        return engine
+    sa.event.listen(engine, "connect", _on_connect)
+    sa.event.listen(engine, "begin", _on_begin)
+    return engine
+
+
+def _on_connect(connection: Any, record: object) -> None:
+    # SQLAlchemy's own recipe: the driver begins nothing by itself, ``_on_begin`` does.
+    connection.isolation_level = None
+    # A killed process loses nothing; a power cut may lose the last commits and leaves the rest whole.
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    reads = connection.get_execution_options().get(_READ)
+    # A writer takes the lock at once: one that first reads could not wait for it later.
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _make_file(path: Path, address: Address) -> None:
+    """Make the file by hand: sqlite3 would make it readable for everybody; its side files take its mode."""
+    try:
+        made = [place for place in path.parents if not place.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.parent in made and path.parent.name == ".toolkit":
+            # What is kept is the user's own and belongs into no repository.
+            (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise explain(error, address) from None
+
+
+def _bring_up_to_date(connection: sa.Connection, address: Address) -> None:
+    has_table = connection.dialect.has_table(connection, "alembic_version")
+    found = (
+        connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() if has_table else None
+    )
+    if found == schema.REVISION:
+        return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    migrations = Config()
+    migrations.set_main_option("script_location", "toolkit:store/migrations")
+    migrations.attributes["connection"] = connection
+    if found is not None:
+        try:
+            ScriptDirectory.from_config(migrations).get_revision(found)
+        except CommandError:
+            raise StoreError(
+                f"the store {address.shown} was made by a newer release (its tables are {found}, this one "
+                f"knows {schema.REVISION}); upgrade with: python -m pip install -U episode-toolkit, or set "
+                "store_url to another file"
+            ) from None
+    elif connection.dialect.has_table(connection, "runs"):
+        raise StoreError(
+            f"the store {address.shown} has tables of something else; set store_url to another file or "
+            "database"
+        )
+    command.upgrade(migrations, "head")
+
+
+def _file_system(path: Path) -> str:
+    """Return the kind of file system that a path is on; empty where the system does not say."""
+    if sys.platform != "linux":
+        return ""
+    best, kind = "", ""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for mount in mounts:
+        before, _, after = mount.partition(" - ")
+        point = before.split()[4].replace("\\040", " ")
+        if len(point) >= len(best) and path.resolve().is_relative_to(point):
+            best, kind = point, after.split()[0]
+    return kind

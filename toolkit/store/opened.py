@@ -1,0 +1,46 @@
+"""One ``Store`` for each address in a process, shared by all runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from toolkit.store.address import Address
+from toolkit.store.store import Store
+
+_opened: dict[Address, Store] = {}
+_opened_lock = threading.Lock()
+
+
+def store_at(address: Address) -> Store:
+    """Return the store at an address, opened at the first call.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be opened.
+    """
+    with _opened_lock:
+        store = _opened.get(address)
+        if store is None or store.lost():
+            store = _opened[address] = Store(address)
+        return store
+
+
+def close_stores() -> None:
+    """Close all stores; what is in memory is gone then."""
+    with _opened_lock:
+        for store in _opened.values():
+            store.close()
+        _opened.clear()
+
+
+def _in_child() -> None:
+    global _opened_lock
+    _opened_lock = threading.Lock()
+    for store in _opened.values():
+        store.forget()
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork.
+    os.register_at_fork(after_in_child=_in_child)

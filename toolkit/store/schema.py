@@ -1,0 +1,170 @@
+"""The tables of a store.
+
+Times are epoch seconds, lengths of time seconds. Budgets are in whole nano-dollars (10^-9 USD), so that what
+is added and taken away again leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+REVISION = "0001"
+"""The newest of ``migrations/versions``: what these tables are."""
+
+# SQLite counts rows in 64 bits by itself, but only in a column of exactly this type.
+_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("scope", String(32), nullable=False, index=True),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("config", Text, nullable=False),  # JSON, without secrets
+    Column("environment", Text, nullable=False),  # JSON
+    Column("reuse", String(8), nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("episodes_given", Integer),  # null: a generator, whose length nobody knew
+    # What follows is written at the end, and null in a run that goes on or was killed.
+    Column("ended_at", Double),
+    Column("complete", Boolean),
+    Column("interrupted", Boolean),
+    Column("stopped_because", Text),
+    Column("makespan_s", Double),
+    Column("limits_began_at", Double),
+    Column("quota_shares", Text),  # JSON
+    Column("totals", Text),  # JSON
+    sqlite_autoincrement=True,
+)
+
+episodes = Table(
+    "episodes",
+    metadata,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("run_id", String(32), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("episode_id", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("words", Integer, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("total_s", Double, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("error", Text),
+    Column("chunks", Integer, nullable=False),
+    Column("key", String(32), index=True),
+    Column("text", Text),
+    UniqueConstraint("run_id", "position"),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("run_id", String(32), nullable=False),
+    Column("call_id", Text, nullable=False),
+    Column("episode_id", Text, nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("chunk_index", Integer),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("stop_reason", String(16)),
+    Column("reused", Boolean, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("queue_s", Double, nullable=False),
+    Column("wait_requests_s", Double),
+    Column("wait_tokens_s", Double),
+    Column("wait_slots_s", Double),
+    Column("wait_cooldown_s", Double),
+    Column("retry_wait_s", Double, nullable=False),
+    Column("failed_attempts_s", Double, nullable=False),
+    Column("service_s", Double, nullable=False),
+    Column("overhead_s", Double, nullable=False),
+    Column("total_s", Double, nullable=False),
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("cached_tokens", Integer),
+    Column("token_counter", Text),
+    Column("batch_size", Integer),
+    Column("cost_usd", Double),
+    Column("saved_usd", Double),
+    Column("worker", Text, nullable=False),
+    Column("error", Text),
+    Column("key", String(32), nullable=False),
+    Column("text", Text),
+    UniqueConstraint("run_id", "call_id"),
+)
+# An answer is looked for by its key; of most calls there is one.
+Index("ix_calls_key", calls.c.key)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("call_id", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("service_s", Double, nullable=False),
+    Column("error_kind", Text),
+    Column("limit_hit", Text),
+    Column("paid_unknown", Boolean, nullable=False),
+    Column("status_code", Integer),
+    Column("retry_after_s", Double),
+    # Clustered by run, which is how they are read; a second index would double them.
+    sqlite_with_rowid=False,
+)
+
+limits = Table(
+    "limits",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    # Some 20 bytes an event, where a row each would take 150.
+    Column("events", LargeBinary, nullable=False),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    *(
+        Column(f"{kind}_{unit}", BigInteger, nullable=kind == "limit")
+        for kind in ("limit", "spent", "held")
+        for unit in ("nano_usd", "tokens", "calls")
+    ),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("budget", Text, nullable=False, index=True),
+    Column("holder", Text, nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)

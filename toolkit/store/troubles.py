@@ -1,0 +1,81 @@
+"""What a database's own errors mean, told by their codes, and what to do about them."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError
+
+from toolkit.errors import StoreError
+from toolkit.store.address import Address
+
+_ELSEWHERE = "set store_url to another file"
+_SQLITE = {
+    # code without what follows its first two words: what is wrong, what to do, whether it may pass
+    "SQLITE_BUSY": ("is locked by another process", "end the process that keeps it locked", True),
+    "SQLITE_LOCKED": ("is locked by another process", "end the process that keeps it locked", True),
+    "SQLITE_FULL": ("cannot grow: the disk is full", f"free disk space, or {_ELSEWHERE}", True),
+    "SQLITE_IOERR": ("cannot be read or written on its disk", f"check the disk, or {_ELSEWHERE}", True),
+    "SQLITE_READONLY": (
+        "is read-only",
+        f"give yourself the right to write the file and its folder, or {_ELSEWHERE}",
+        True,
+    ),
+    "SQLITE_CANTOPEN": ("cannot be opened", f"check the folder and its permissions, or {_ELSEWHERE}", True),
+    "SQLITE_CORRUPT": (
+        "is damaged",
+        f"move the file away (what can be read of it: sqlite3 FILE .recover), or {_ELSEWHERE}",
+        False,
+    ),
+    "SQLITE_NOTADB": ("is no SQLite database", f"move the file away, or {_ELSEWHERE}", False),
+}
+_POSTGRESQL = {
+    # by class of SQLSTATE
+    "08": ("cannot be reached", "see that the server runs and the address is right", True),
+    "28": (
+        "refuses the user or the password",
+        "set store_password (TOOLKIT_STORE_PASSWORD), PGPASSWORD or ~/.pgpass",
+        False,
+    ),
+    "3D": ("does not exist on the server", "make it with: createdb NAME", False),
+    "40": ("asks to do a transaction again", "nothing: it is done again", True),
+    "42": ("does not let this user do that", "give the user the right to make and write tables", False),
+    "53": ("has no room left", "free disk space or connections on the server", True),
+    "55": ("is locked by another session", "end the session that keeps it locked", True),
+    "57": ("is shutting down or starting", "see that the server runs", True),
+}
+
+
+def explain(error: DBAPIError | OSError, address: Address) -> StoreError:
+    """Return the error in the toolkit's terms; ``passing`` says whether to try again."""
+    if isinstance(error, OSError):
+        return StoreError(
+            f"the store {address.shown} cannot be used ({error.strerror or error}); check the folder and its "
+            f"permissions, or {_ELSEWHERE}",
+            passing=True,
+        )
+    known = _known(error, address)
+    detail = " ".join(str(error.orig).split())
+    if known is None:
+        return StoreError(
+            f"the store {address.shown} failed ({detail})", passing=bool(error.connection_invalidated)
+        )
+    what, advice, passing = known
+    return StoreError(f"the store {address.shown} {what} ({detail}); {advice}", passing=passing)
+
+
+def _known(error: DBAPIError, address: Address) -> tuple[str, str, bool] | None:
+    if address.path is not None:
+        code = getattr(error.orig, "sqlite_errorname", None) or ""
+        return _SQLITE.get("_".join(code.split("_")[:2]))
+    state = getattr(error.orig, "sqlstate", None)
+    if state:
+        return _POSTGRESQL.get(state[:2])
+    # No connection was made, or it broke, and there is nobody who could give a state. Of a password that
+    # is refused psycopg gives none either, and only the server's words tell.
+    if type(error.orig).__name__ != "OperationalError":
+        return None
+    words = str(error.orig)
+    if "authentication failed" in words or "no password supplied" in words:
+        return _POSTGRESQL["28"]
+    if 'database "' in words and "does not exist" in words:
+        return _POSTGRESQL["3D"]
+    return _POSTGRESQL["08"]
