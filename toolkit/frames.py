@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from toolkit.harmless import whole_characters
 from toolkit.limits import LimitEvent
 from toolkit.records import CallRecord, EpisodeRecord, Status
 
@@ -221,10 +222,13 @@ def _frame(
     """Make a frame of exactly the declared columns and types, also of no records at all."""
     import pandas as pd
 
+    def cell(value: Any) -> Any:
+        return whole_characters(value) if isinstance(value, str) else value
+
     rows = [row(record) for record in records]
     data = {
         column.name: pd.Series(
-            [values[column.name] for values in rows],
+            [cell(values[column.name]) for values in rows],
             dtype="object" if column.name in raw else column.dtype,
         )
         for column in columns

@@ -17,6 +17,11 @@ _LINK = re.compile(r"/(?=/)|(?<=mailto):|(?<=\w)\.(?=[^\W\d])", re.IGNORECASE)
 _LINE_START = re.compile(r"^([^\S\n]*)([-+=]|\d+[.)])", re.MULTILINE)
 
 
+def whole_characters(text: str) -> str:
+    """Return text in which halves of characters, which JSON can hold and no file, are U+FFFD."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def for_terminal(text: str) -> str:
     """Return text without escape sequences and control characters; line breaks and tabs stay.
 

@@ -54,8 +54,9 @@ def test_run_prints_summaries_figures_and_files(shows: Path, capsys: pytest.Capt
     ]
     assert "2 of 2 episodes in" in printed
     assert "output tokens/s" in printed
-    last = printed.splitlines()[-1].replace("\\", "/")
-    assert last == "Files: out/summaries.md, episodes.csv, calls.csv, attempts.csv"
+    files, kept = printed.splitlines()[-2:]
+    assert kept.startswith("Kept in memory:// as run ")
+    assert files.replace("\\", "/") == "Files: out/summaries.md, episodes.csv, calls.csv, attempts.csv"
     heading = "2 episodes, scripted/first-sentence, 1 at a time, 1 chunk of each at a time"
     assert told == f"toolkit: {heading}\n"
     assert sorted(path.name for path in Path("out").iterdir()) == FILES

@@ -342,7 +342,7 @@ def test_second_ctrl_c_ends_the_command_at_once(command: StartCommand) -> None:
         run.send(signal.SIGINT)
         assert run.end(within_s=PATIENCE_S / 2) == 130
     assert run.statuses() == ["ok", "cancelled", "cancelled", "cancelled"]
-    assert run.printed.splitlines()[-1].startswith("Files: ")
+    assert run.printed.splitlines()[-2].startswith("Files: ")
 
 
 @POSIX

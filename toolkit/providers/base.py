@@ -15,6 +15,7 @@ from toolkit.calls import Calls
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ProviderError, RateLimited, RequestRejected, TransientError
+from toolkit.harmless import whole_characters
 from toolkit.limits import Dimension, Limiter, LimitSettings, limiter_for, open_state
 from toolkit.mapreduce import Prompt, SummarySettings, drive, map_reduce
 from toolkit.protocols import Retry, RetryDecision, SummarizeParams
@@ -102,7 +103,7 @@ class SummarizationProvider(ABC):
         limiter = self.limiter(told.clock)
         calls = Calls(self, told, self._policy, limiter=limiter)
         # JSON can hold half a character, which no tokenizer takes and no server: it becomes U+FFFD.
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = whole_characters(text)
         settings = self.settings() if limiter is None else within_limits(self.settings(), limiter)
         key = "" if told.keeper is None else told.keeper.text_key(text, settings)
         kept = calls.take_text(key) if key else None

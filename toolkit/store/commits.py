@@ -1,8 +1,8 @@
 """``Commits``: what many threads write at once goes into one transaction.
 
-A thread puts what it has to write in line and takes its turn; whoever has the turn commits all that stands in
-line, so that those behind find theirs done. A lone thread pays for nothing but its own transaction, and under
-load a transaction costs a fraction of itself for each.
+A thread puts what it has to write in line. The first one leads: it commits all that stands in line, wakes
+those whose it was, and lets the first of those who came meanwhile lead the next transaction. A lone thread
+pays for nothing but its own transaction, and under load a transaction costs a fraction of itself for each.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,12 +27,15 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 
 
 class _Entry:
-    __slots__ = ("done", "error", "result", "rows", "work")
+    """What one thread wants written, and the lock on which it sleeps until it is or until it shall lead."""
 
-    def __init__(self, rows: Rows, work: Work | None) -> None:
+    __slots__ = ("done", "error", "leads", "result", "rows", "woken", "work")
+
+    def __init__(self, rows: Rows, work: Work | None, woken: threading.Lock | None) -> None:
         self.rows = rows
         self.work = work
-        self.done = False
+        self.woken = woken
+        self.done = self.leads = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -56,9 +60,12 @@ class Commits:
         self.wait_s = wait_s
         self._clock = clock
         self._line: deque[_Entry] = deque()
-        self._turn = threading.Lock()
+        self._line_lock = threading.Lock()
+        self._led = False
+        self._writing_lock = threading.Lock()
         self._failing_since: float | None = None
         self._gave_up_at: float | None = None
+        self._late_error: BaseException | None = None
         self.trouble: StoreError | None = None
 
     def commit(self, rows: Rows | None = None, work: Work | None = None) -> Any:
@@ -69,14 +76,62 @@ class Commits:
         StoreError
             If it could not be written for ``wait_s``, or never can be.
         """
-        entry = _Entry(rows or {}, work)
-        self._line.append(entry)
-        with self._turn:
-            if not entry.done:
+        woken = threading.Lock()
+        woken.acquire()
+        entry = _Entry(rows or {}, work, woken)
+        with self._line_lock:
+            self._line.append(entry)
+            entry.leads, self._led = not self._led, True
+        if not entry.leads:
+            try:
+                woken.acquire()  # until a leader releases it
+            except BaseException:  # Ctrl-C
+                self._leave(entry)
+                raise
+        if not entry.done:
+            try:
                 self._commit_line()
+            finally:
+                self._hand_over()
         if entry.error is not None:
             raise entry.error
         return entry.result
+
+    def later(self, rows: Rows) -> None:
+        """Write rows with the next transaction, whoever makes it: for what may be lost with the process."""
+        with self._line_lock:
+            self._line.append(_Entry(rows, None, None))
+
+    def flush(self) -> None:
+        """Write what was left for later.
+
+        Raises
+        ------
+        StoreError
+            If some of it, now or before, could not be written.
+        """
+        self.commit()
+        error, self._late_error = self._late_error, None
+        if error is not None:
+            raise error
+
+    def _hand_over(self) -> None:
+        """Let the first who waits lead, if anybody does."""
+        with self._line_lock:
+            for entry in self._line:
+                if entry.woken is not None:
+                    entry.leads = True
+                    entry.woken.release()
+                    return
+            self._led = False
+
+    def _leave(self, entry: _Entry) -> None:
+        """Take one out of the line who does not wait any more; what has been begun with it goes on."""
+        with self._line_lock:
+            if entry in self._line:
+                self._line.remove(entry)
+        if entry.leads and not entry.done:
+            self._hand_over()
 
     def wait_until_well(self) -> None:
         """Return at once if the last transaction went well, else once one does.
@@ -87,19 +142,26 @@ class Commits:
             If none does for ``wait_s``.
         """
         if self.trouble is not None:
-            self.commit(work=lambda connection: None)
+            self.commit()
+
+    def close(self) -> None:
+        """Close the database, once nobody is writing and all is written that can be."""
+        with suppress(StoreError):  # whoever had to know of it has been told
+            self.commit()
+        with self._writing_lock:
+            self._database.close()
 
     def _commit_line(self) -> None:
         pause = FIRST_PAUSE_S
         batch: list[_Entry] = []
         while True:
-            while self._line:
-                batch.append(self._line.popleft())
+            with self._line_lock:
+                batch += self._line
+                self._line.clear()
             if self.trouble is not None and self._gave_up_lately():
                 # Each of many who come too late would else wait for the lock in its turn.
-                for entry in batch:
-                    entry.fail(self.trouble)
-                return
+                self._fail(batch, self.trouble)
+                break
             try:
                 self._write(batch)
             except StoreError as error:
@@ -107,34 +169,40 @@ class Commits:
                     pause = min(2 * pause, LONGEST_PAUSE_S)
                     continue
                 self.trouble, self._gave_up_at = error, self._clock.now()
-                for entry in batch:
-                    entry.fail(error)
+                self._fail(batch, error)
             except BaseException as error:
                 if len(batch) == 1 or not isinstance(error, Exception):
-                    for entry in batch:
-                        entry.fail(error)
-                    if not isinstance(error, Exception):
-                        raise
+                    self._fail(batch, error)
                 else:
                     # One of them is wrong in itself, and the others must not suffer for it.
                     for entry in batch:
                         self._write_alone(entry)
-            return
+            break
+        for entry in batch:
+            if entry.woken is not None:
+                entry.woken.release()
+
+    def _fail(self, batch: list[_Entry], error: BaseException) -> None:
+        for entry in batch:
+            entry.fail(error)
+            if entry.woken is None:
+                self._late_error = error
 
     def _write_alone(self, entry: _Entry) -> None:
         try:
             self._write([entry])
         except Exception as error:
-            entry.fail(error)
+            self._fail([entry], error)
 
     def _write(self, batch: list[_Entry]) -> None:
         rows: dict[sa.Table, list[Mapping[str, Any]]] = {}
         for entry in batch:
             for table, given in entry.rows.items():
                 rows.setdefault(table, []).extend(given)
-        with self._database.writing() as connection:
+        # Only the leader gets here; the lock is for him who closes.
+        with self._writing_lock, self._database.writing() as connection:
             for table, together in rows.items():
-                connection.execute(table.insert(), together)
+                self._database.insert(connection, table, together)
             for entry in batch:
                 if entry.work is not None:
                     entry.result = entry.work(connection)

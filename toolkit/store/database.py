@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Database:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._writer: sa.Connection | None = None
+        self._inserts: dict[tuple[str, tuple[str, ...]], tuple[str, list[str] | None]] = {}
         self._inode = 0
         if address.path is not None:
             _make_file(address.path, address)
@@ -97,6 +98,25 @@ class Database:
             # Whatever state it is in, the next transaction begins with a fresh one.
             self._drop_writer()
             raise
+
+    def insert(
+        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Insert rows that all have the same columns, with values as the driver takes them.
+
+        The statement is compiled once and given to the driver as it is: for each of many short transactions
+        SQLAlchemy would take longer to prepare it than the database to do it.
+        """
+        names = tuple(rows[0])
+        found = self._inserts.get((table.name, names))
+        if found is None:
+            compiled = table.insert().compile(dialect=connection.dialect, column_keys=list(names))
+            found = self._inserts[table.name, names] = (compiled.string, compiled.positiontup)
+        statement, order = found
+        if order is None:
+            connection.exec_driver_sql(statement, [dict(row) for row in rows])
+        else:
+            connection.exec_driver_sql(statement, [tuple(row[name] for name in order) for row in rows])
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

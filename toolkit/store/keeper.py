@@ -62,6 +62,8 @@ class Keeper:
         self._wait_s = wait_s
         self._reuses = reuse != "none" and who is not None
         self._among: list[str] | None = None
+        if self._reuses:
+            store.commit(work=store.known.refresh)
         if reuse == "run":
             self._among = [run_id, *store.earlier_starts(scope)]
 
@@ -101,7 +103,7 @@ class Keeper:
                 if stop.is_set():
                     raise CancelledError
         try:
-            yield self._store.find_call(key, self._among)
+            yield self._store.find_call(key, self._among) if self._store.known.may_have(key) else None
         finally:
             with lock:
                 asking.pop(name, None)
@@ -115,7 +117,9 @@ class Keeper:
         StoreError
             If the store cannot be read.
         """
-        return self._store.find_episode(key, self._among) if self._reuses else None
+        if not self._reuses or not self._store.known.may_have(key):
+            return None
+        return self._store.find_episode(key, self._among)
 
     # Keeping
 
@@ -157,22 +161,26 @@ class Keeper:
             If it cannot be written.
         """
         rows = call_rows(self.run_id, record, text if self._with_texts else None)
+        if record.reused:
+            self._store.later(rows)  # it is kept already, and nothing was paid
+            return
         if self.budget is None or reservation is None or spent is None:
             self._store.commit(rows)
         else:
             self._store.commit(rows, self.budget.settling(reservation, spent))
             self.budget.settled()
+        if record.key:
+            self._store.known.add(record.key)
 
     def keep_episode(self, position: int, record: EpisodeRecord) -> None:
-        """Commit an episode whose calls are kept already.
+        """Write an episode with the next transaction.
 
-        Raises
-        ------
-        StoreError
-            If it cannot be written.
+        Its calls, which are what was paid for, are committed already; from them it can be made again.
         """
         row = episode_row(self.run_id, position, record, with_text=self._with_texts)
-        self._store.commit({schema.episodes: [row]})
+        self._store.later({schema.episodes: [row]})
+        if record.summary.key:
+            self._store.known.add(record.summary.key)
 
     def end(
         self,
@@ -196,3 +204,4 @@ class Keeper:
         if limit_events:
             rows[schema.limits] = [{"run_id": self.run_id, "part": 0, "events": pack_events(limit_events)}]
         self._store.update_run(self.run_id, values, rows)
+        self._store.flush()

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any
 
 from toolkit.mapreduce import SummarySettings
@@ -51,13 +52,24 @@ def call_key(who: str, request: Request, repeat: int) -> str:
 
 def text_key(who: str, text: str, settings: SummarySettings, repeat: int) -> str:
     """Return the key of a text that is summarized under some settings, in however many calls."""
+    return digest("text", who, repeat, _settings_digest(settings), text)
+
+
+@lru_cache(maxsize=64)
+def _settings_digest(settings: SummarySettings) -> str:
     # What ``bound`` says is for messages.
-    return digest("text", who, repeat, asdict(replace(settings, bound="")), text)
+    return digest(asdict(replace(settings, bound="")))
 
 
 def scope_key(who: str, settings: Mapping[str, Any], texts: list[str], repeat: int) -> str:
     """Return the key of a run: these texts under just these settings, also those that change no answer."""
-    return digest("run", who, repeat, settings, [hashlib.sha256(text.encode()).hexdigest() for text in texts])
+    return digest(
+        "run",
+        who,
+        repeat,
+        settings,
+        [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts],
+    )
 
 
 def _plain(value: object) -> object:

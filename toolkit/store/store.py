@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from toolkit.clock import Clock, SystemClock
+from toolkit.harmless import whole_characters
 from toolkit.records import AttemptRecord, CallRecord, EpisodeRecord, Stage, Status, StopReason
 from toolkit.store import schema
 from toolkit.store.address import MEMORY, Address
 from toolkit.store.commits import Commits, Rows, Work
 from toolkit.store.database import Database
+from toolkit.store.known import KnownKeys
 
 _CALL_FIELDS = tuple(field.name for field in fields(CallRecord) if field.name != "attempts")
 _ATTEMPT_FIELDS = tuple(field.name for field in fields(AttemptRecord))
@@ -60,6 +62,7 @@ class Store:
         self._clock = clock or SystemClock()
         self.database = Database(address)
         self._commits = Commits(self.database, wait_s, self._clock)
+        self.known = KnownKeys()
         self.asking: dict[str, threading.Event] = {}
         """Keys of the calls under way in this process, each with the event of its end."""
         self.asking_lock = threading.Lock()
@@ -69,6 +72,14 @@ class Store:
     def commit(self, rows: Rows | None = None, work: Work | None = None) -> Any:
         """Write rows and do ``work`` in one transaction; see `Commits.commit`."""
         return self._commits.commit(rows, work)
+
+    def later(self, rows: Rows) -> None:
+        """Write rows with the next transaction; see `Commits.later`."""
+        self._commits.later(rows)
+
+    def flush(self) -> None:
+        """Write what was left for later; see `Commits.flush`."""
+        self._commits.flush()
 
     def wait_until_well(self, wait_s: float) -> None:
         """Wait while the store cannot be written; see `Commits.wait_until_well`."""
@@ -140,7 +151,7 @@ class Store:
 
     def close(self) -> None:
         """Close the database."""
-        self.database.close()
+        self._commits.close()
 
 
 _CALL_BY_KEY = (
@@ -229,7 +240,7 @@ def storable(value: Any) -> Any:
     """Return a value that every database takes: no half of a character and no zero in a text."""
     if not isinstance(value, str) or (value.isascii() and "\0" not in value):
         return value
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    return whole_characters(value).replace("\0", "\ufffd")
 
 
 def pack_events(events: Iterable[Any]) -> bytes:
