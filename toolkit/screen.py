@@ -151,10 +151,12 @@ def figures(run: Run) -> str:
     made = run.calls[(run.calls["status"] == "ok") & ~run.calls["reused"]]
     finished = int(run.episodes["status"].isin(["ok", "partial"]).sum())
     share = "" if run.quota_share is None else f", {run.quota_share:.1%} of the quota"
-    return (
-        f"{finished} of {counted(len(run.episodes), 'episode')} in {seconds:.1f} s: "
-        f"{3600 * finished / seconds:.0f} episodes/h, {len(made) / seconds:.2f} calls/s, "
-        f"{made['output_tokens'].sum() / seconds:.1f} output tokens/s, "
+    done = f"{finished} of {counted(len(run.episodes), 'episode')} in {seconds:.1f} s"
+    speed = (
+        f"{len(made) / seconds:.2f} calls/s, {made['output_tokens'].sum() / seconds:.1f} output tokens/s, "
         f"{made['input_tokens'].sum() / seconds:.0f} input tokens/s{share}"
-        + (f"\n{run.reused}: the time is not that of a run from nothing" if run.reused.calls else "")
     )
+    if not run.reused.calls:
+        return f"{done}: {3600 * finished / seconds:.0f} episodes/h, {speed}"
+    # Episodes per hour would be those of another run.
+    return f"{done}, {run.reused}" + (f"; the rest: {speed}" if len(made) else "")

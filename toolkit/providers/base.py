@@ -105,7 +105,7 @@ class SummarizationProvider(ABC):
         # JSON can hold half a character, which no tokenizer takes and no server: it becomes U+FFFD.
         text = whole_characters(text)
         settings = self.settings() if limiter is None else within_limits(self.settings(), limiter)
-        key = "" if told.keeper is None else told.keeper.text_key(text, settings)
+        key = "" if told.keeper is None else told.keeper.text_key(text, settings, self.token_counter)
         kept = calls.take_text(key) if key else None
         if kept is not None:
             return kept
@@ -149,6 +149,11 @@ class SummarizationProvider(ABC):
         if template is None:
             return Prompt(default.template, cap, default.prefill, default.stop)
         return Prompt(template, cap)
+
+    @property
+    def token_counter(self) -> str:
+        """Who counts: where a text is cut depends on it."""
+        return type(self).__name__
 
     def count_tokens(self, text: str) -> int:
         """Count the tokens of a text; by default estimated from its length."""

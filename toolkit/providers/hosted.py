@@ -334,8 +334,6 @@ class HostedProvider(SummarizationProvider):
             "endpoint": self._where.endpoint.url,
             "api": self._api(),
             "effort": self._effort,
-            # Cuts texts, and so makes the requests: kept summaries of whole texts depend on it.
-            "counter": self.token_counter,
         }
 
     def _api(self) -> str:

@@ -7,7 +7,9 @@ pays for nothing but its own transaction, and under load a transaction costs a f
 
 from __future__ import annotations
 
+import os
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,25 +19,29 @@ import sqlalchemy as sa
 
 from toolkit.clock import Clock
 from toolkit.errors import StoreError
+from toolkit.store import schema
 from toolkit.store.database import Database
+from toolkit.store.troubles import Refused
 
 Rows = Mapping[sa.Table, Sequence[Mapping[str, Any]]]
 Work = Callable[[sa.Connection], Any]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 """Between tries to write into a store that cannot be written."""
+PROBE_B = 64 * 1024
+"""Bytes that must find room before a store counts as well again: more than one call takes."""
 
 
 class _Entry:
     """What one thread wants written, and the lock on which it sleeps until it is or until it shall lead."""
 
-    __slots__ = ("done", "error", "leads", "result", "rows", "woken", "work")
+    __slots__ = ("done", "error", "leads", "result", "rows", "tried", "woken", "work")
 
     def __init__(self, rows: Rows, work: Work | None, woken: threading.Lock | None) -> None:
         self.rows = rows
         self.work = work
         self.woken = woken
-        self.done = self.leads = False
+        self.done = self.leads = self.tried = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -62,7 +68,6 @@ class Commits:
         self._line: deque[_Entry] = deque()
         self._line_lock = threading.Lock()
         self._led = False
-        self._writing_lock = threading.Lock()
         self._failing_since: float | None = None
         self._gave_up_at: float | None = None
         self._late_error: BaseException | None = None
@@ -90,7 +95,7 @@ class Commits:
                 raise
         if not entry.done:
             try:
-                self._commit_line()
+                self._commit_line(entry)
             finally:
                 self._hand_over()
         if entry.error is not None:
@@ -130,7 +135,8 @@ class Commits:
         with self._line_lock:
             if entry in self._line:
                 self._line.remove(entry)
-        if entry.leads and not entry.done:
+            was_done, entry.done = entry.done, True
+        if entry.leads and not was_done:
             self._hand_over()
 
     def wait_until_well(self) -> None:
@@ -142,45 +148,62 @@ class Commits:
             If none does for ``wait_s``.
         """
         if self.trouble is not None:
-            self.commit()
+            # A transaction that writes nothing goes well on a full disk too.
+            name = uuid.uuid4().hex
+            self.commit({schema.limits: [{"run_id": name, "part": 0, "events": os.urandom(PROBE_B)}]})
+            drop = schema.limits.delete().where(schema.limits.c.run_id == name)
+            self.commit(work=lambda connection: connection.execute(drop))
 
     def close(self) -> None:
         """Close the database, once nobody is writing and all is written that can be."""
-        with suppress(StoreError):  # whoever had to know of it has been told
-            self.commit()
-        with self._writing_lock:
-            self._database.close()
+        if self._line:
+            with suppress(StoreError):  # whoever had to know of it has been told
+                self.commit()
+        self._database.close()
 
-    def _commit_line(self) -> None:
-        pause = FIRST_PAUSE_S
-        batch: list[_Entry] = []
-        while True:
+    def _commit_line(self, own: _Entry) -> None:
+        with self._line_lock:
+            batch = list(self._line)
+            self._line.clear()
+        try:
+            self._write_all(batch)
+        finally:
+            # What Ctrl-C ends here is this thread's alone: another leads the others.
             with self._line_lock:
-                batch += self._line
-                self._line.clear()
+                self._line.extendleft(
+                    entry for entry in reversed(batch) if not entry.done and entry is not own
+                )
+            for entry in batch:
+                if entry.done and entry.woken is not None:
+                    entry.woken.release()
+
+    def _write_all(self, batch: list[_Entry]) -> None:
+        """Write entries, or give each the error for which it is not written."""
+        pause = FIRST_PAUSE_S
+        while True:
             if self.trouble is not None and self._gave_up_lately():
                 # Each of many who come too late would else wait for the lock in its turn.
-                self._fail(batch, self.trouble)
-                break
+                return self._fail(batch, self.trouble)
             try:
-                self._write(batch)
+                return self._write(batch)
+            except Refused as error:
+                wrong: Exception = error
             except StoreError as error:
                 if error.passing and self._wait(error, pause):
                     pause = min(2 * pause, LONGEST_PAUSE_S)
+                    for entry in batch:
+                        entry.tried = True
                     continue
                 self.trouble, self._gave_up_at = error, self._clock.now()
-                self._fail(batch, error)
-            except BaseException as error:
-                if len(batch) == 1 or not isinstance(error, Exception):
-                    self._fail(batch, error)
-                else:
-                    # One of them is wrong in itself, and the others must not suffer for it.
-                    for entry in batch:
-                        self._write_alone(entry)
-            break
-        for entry in batch:
-            if entry.woken is not None:
-                entry.woken.release()
+                return self._fail(batch, error)
+            except Exception as error:
+                wrong = error
+            if len(batch) == 1:
+                return self._fail(batch, wrong)
+            # One of them is wrong in itself, and the others must not suffer for it.
+            for entry in batch:
+                self._write_all([entry])
+            return None
 
     def _fail(self, batch: list[_Entry], error: BaseException) -> None:
         for entry in batch:
@@ -188,21 +211,15 @@ class Commits:
             if entry.woken is None:
                 self._late_error = error
 
-    def _write_alone(self, entry: _Entry) -> None:
-        try:
-            self._write([entry])
-        except Exception as error:
-            self._fail([entry], error)
-
     def _write(self, batch: list[_Entry]) -> None:
-        rows: dict[sa.Table, list[Mapping[str, Any]]] = {}
+        rows: dict[tuple[sa.Table, bool], list[Mapping[str, Any]]] = {}
         for entry in batch:
             for table, given in entry.rows.items():
-                rows.setdefault(table, []).extend(given)
-        # Only the leader gets here; the lock is for him who closes.
-        with self._writing_lock, self._database.writing() as connection:
-            for table, together in rows.items():
-                self._database.insert(connection, table, together)
+                rows.setdefault((table, entry.tried), []).extend(given)
+        with self._database.writing() as connection:
+            for (table, tried), together in rows.items():
+                # A server that was lost in the moment of the commit may have done it.
+                self._database.insert(connection, table, together, again=tried)
             for entry in batch:
                 if entry.work is not None:
                     entry.result = entry.work(connection)

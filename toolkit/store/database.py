@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, StaticPool
 
 from toolkit.errors import MissingDependency, StoreError
 from toolkit.store import schema
 from toolkit.store.address import MEMORY, Address
-from toolkit.store.troubles import explain
+from toolkit.store.troubles import TROUBLES, explain
 
 BUSY_S = 5.0
 """Longest wait for another process's transaction before it counts as a trouble."""
+MIGRATIONS = "toolkit:store/migrations"
 _READ = "toolkit_reads"
+_ANSWERS = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
+"""PostgreSQL: a server that went silent is a trouble within s, s and ms; libpq would wait for minutes."""
 _MIGRATION_LOCK = 4_206_141_001
 """Any number: processes that bring one PostgreSQL database up to date take turns on it."""
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "lustre", "beegfs", "gpfs", "ceph", "afs", "fuse.sshfs"}
 )
+_migrating_lock = threading.Lock()
+"""Alembic keeps what it migrates in a global variable."""
+_left_to_parent: list[sa.Connection] = []
+"""Connections that a fork has copied: to close one would end the parent's session."""
 
 
 class Database:
@@ -46,20 +55,21 @@ class Database:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._writer: sa.Connection | None = None
-        self._inserts: dict[tuple[str, tuple[str, ...]], tuple[str, list[str] | None]] = {}
-        self._inode = 0
+        self._writer_lock = threading.RLock()
+        self._inserts: dict[tuple[str, tuple[str, ...], bool], str] = {}
+        self._inode = (0, 0)
         if address.path is not None:
             _make_file(address.path, address)
         self._engine = _make_engine(address)
         with self._explained(), self._engine.connect() as connection:
             self._prepare(connection)
         if address.path is not None:
-            self._inode = address.path.stat().st_ino
+            self._inode = _inode(address.path)
 
     def _prepare(self, connection: sa.Connection) -> None:
         if self.address.path is not None:
             self._turn_on_wal(connection)
-        with connection.begin():
+        with _migrating_lock, connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
             _bring_up_to_date(connection, self.address)
@@ -67,10 +77,7 @@ class Database:
     def _turn_on_wal(self, connection: sa.Connection) -> None:
         assert self.address.path is not None
         kind = _file_system(self.address.path)
-        # Outside a transaction, which SQLAlchemy would begin.
-        driver: Any = connection.connection.driver_connection
-        mode = driver.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal" or kind in _NETWORK_FILE_SYSTEMS:
+        if kind in _NETWORK_FILE_SYSTEMS or _wal_mode(connection) != "wal":
             raise StoreError(
                 f"the store {self.address.shown} is on a file system ({kind or 'unknown'}) that cannot hold "
                 "SQLite's write-ahead log, which processes share through memory; set store_url to a file on "
@@ -79,50 +86,59 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Do a transaction; only one thread at a time may.
+        """Do a transaction; one thread at a time.
 
         Raises
         ------
         StoreError
-            If it cannot be done; nothing of it is in the database then.
+            If it cannot be done; nothing of it is in the database then, unless a server was lost in the
+            moment of the commit.
         """
-        try:
-            with self._explained():
-                if self._writer is None:
+        with self._writer_lock:
+            try:
+                with self._explained():
+                    if self._writer is None:
+                        self._check_place()
+                        self._writer = self._engine.connect()
+                    with self._writer.begin():
+                        yield self._writer
                     self._check_place()
-                    self._writer = self._engine.connect()
-                with self._writer.begin():
-                    yield self._writer
-                self._check_place()
-        except BaseException:
-            # Whatever state it is in, the next transaction begins with a fresh one.
-            self._drop_writer()
-            raise
+            except BaseException:
+                # Whatever state it is in, the next transaction begins with a fresh one.
+                self._drop_writer()
+                raise
 
     def insert(
-        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        again: bool = False,
     ) -> None:
         """Insert rows that all have the same columns, with values as the driver takes them.
 
         The statement is compiled once and given to the driver as it is: for each of many short transactions
-        SQLAlchemy would take longer to prepare it than the database to do it.
+        SQLAlchemy would take longer to prepare it than the database to do it. ``again``: leave out those
+        that are there already.
         """
         names = tuple(rows[0])
-        found = self._inserts.get((table.name, names))
-        if found is None:
-            compiled = table.insert().compile(dialect=connection.dialect, column_keys=list(names))
-            found = self._inserts[table.name, names] = (compiled.string, compiled.positiontup)
-        statement, order = found
-        if order is None:
-            connection.exec_driver_sql(statement, [dict(row) for row in rows])
-        else:
-            connection.exec_driver_sql(statement, [tuple(row[name] for name in order) for row in rows])
+        statement = self._inserts.get((table.name, names, again))
+        if statement is None:
+            statement = str(table.insert().compile(dialect=connection.dialect, column_keys=list(names)))
+            if again:
+                statement += " ON CONFLICT DO NOTHING"
+            self._inserts[table.name, names, again] = statement
+        connection.exec_driver_sql(statement, list(rows))
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Read on a connection of its own, all of one moment."""
         with self._explained(), self._engine.connect() as connection:
-            reader = connection.execution_options(**{_READ: True})
+            options: dict[str, Any] = {_READ: True}
+            if connection.dialect.name == "postgresql":
+                options["isolation_level"] = "REPEATABLE READ"  # else each statement has a moment of its own
+            reader = connection.execution_options(**options)
             with reader.begin():
                 yield reader
 
@@ -139,7 +155,7 @@ class Database:
         if self.address.path is None:
             return False
         try:
-            return self.address.path.stat().st_ino != self._inode
+            return _inode(self.address.path) != self._inode
         except OSError:
             return True
 
@@ -147,32 +163,55 @@ class Database:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, OSError) as error:
+        except TROUBLES as error:
             # Not chained: the frames of drivers hold passwords, which some tracebacks show.
             raise explain(error, self.address) from None
 
     def _drop_writer(self) -> None:
         writer, self._writer = self._writer, None
-        if writer is not None and self.address.url != MEMORY:
+        if writer is not None:
             with suppress(Exception):  # it is broken already
-                writer.invalidate()
+                if self.address.url != MEMORY:  # where there is one connection, and all is in it
+                    writer.invalidate()
                 writer.close()
 
+    def before_fork(self) -> None:
+        """Be without a writing connection, and let none begin, while the process forks."""
+        # Who forks in the middle of a transaction, or beside one that hangs, is not made to wait for ever.
+        if self._writer_lock.acquire(timeout=BUSY_S) and self.address.url != MEMORY:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.close()
+
+    def after_fork(self) -> None:
+        """Go on in the parent."""
+        with suppress(RuntimeError):  # it was not taken
+            self._writer_lock.release()
+
     def forget(self) -> None:
-        """Leave all connections to the parent process after a fork."""
+        """Begin anew in a forked process."""
+        self._writer_lock = threading.RLock()
+        if self.address.url == MEMORY:
+            return  # what is in it was copied
         self._engine.dispose(close=False)
-        self._writer = None
+        if self._writer is not None:
+            _left_to_parent.append(self._writer)
+            self._writer = None
 
     def close(self) -> None:
-        """Close all connections."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
-        self._engine.dispose()
+        """Close all connections, once nobody is writing."""
+        with self._writer_lock:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                with suppress(*TROUBLES):  # as when its server is gone
+                    writer.close()
+            self._engine.dispose()
 
 
 def _make_engine(address: Address) -> sa.Engine:
     options: dict[str, Any] = {"hide_parameters": True}
+    if address.url == MEMORY or address.path is not None:
+        options["paramstyle"] = "named"  # takes rows as they are
     if address.url == MEMORY:
         engine = sa.create_engine(
             "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}, **options
@@ -186,9 +225,13 @@ def _make_engine(address: Address) -> sa.Engine:
         )
     else:
         url = sa.make_url(address.url)
+        answers = {name: value for name, value in _ANSWERS.items() if name not in url.query}
         try:
             engine = sa.create_engine(
-                url.set(password=address.password) if address.password else url, poolclass=NullPool, **options
+                url.set(password=address.password) if address.password else url,
+                poolclass=NullPool,
+                connect_args=answers,
+                **options,
             )
         except ImportError:
             raise MissingDependency("a store in PostgreSQL", "psycopg", "postgres") from None
@@ -208,7 +251,30 @@ def _on_connect(connection: Any, record: object) -> None:
 def _on_begin(connection: sa.Connection) -> None:
     reads = connection.get_execution_options().get(_READ)
     # A writer takes the lock at once: one that first reads could not wait for it later.
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    # By the driver, at a third of what SQLAlchemy's own way takes.
+    driver: Any = connection.connection.driver_connection
+    driver.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _wal_mode(connection: sa.Connection) -> str:
+    """Turn on the write-ahead log; return the mode that the file is in then."""
+    # Outside a transaction, which SQLAlchemy would begin.
+    driver: Any = connection.connection.driver_connection
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            mode: str = driver.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            return mode
+        except sqlite3.OperationalError as error:
+            # SQLite's own waiting leaves out some of the locks that several first openers meet.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _make_file(path: Path, address: Address) -> None:
@@ -225,10 +291,10 @@ def _make_file(path: Path, address: Address) -> None:
 
 
 def _bring_up_to_date(connection: sa.Connection, address: Address) -> None:
-    has_table = connection.dialect.has_table(connection, "alembic_version")
-    found = (
-        connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() if has_table else None
-    )
+    there = set(sa.inspect(connection).get_table_names())
+    found = None
+    if "alembic_version" in there:
+        found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
     if found == schema.REVISION:
         return
     from alembic import command
@@ -237,21 +303,23 @@ def _bring_up_to_date(connection: sa.Connection, address: Address) -> None:
     from alembic.util import CommandError
 
     migrations = Config()
-    migrations.set_main_option("script_location", "toolkit:store/migrations")
+    migrations.set_main_option("script_location", MIGRATIONS)
     migrations.attributes["connection"] = connection
-    if found is not None:
-        try:
-            ScriptDirectory.from_config(migrations).get_revision(found)
-        except CommandError:
-            raise StoreError(
-                f"the store {address.shown} was made by a newer release (its tables are {found}, this one "
-                f"knows {schema.REVISION}); upgrade with: python -m pip install -U episode-toolkit, or set "
-                "store_url to another file"
-            ) from None
-    elif connection.dialect.has_table(connection, "runs"):
+    try:
+        known = found is None or ScriptDirectory.from_config(migrations).get_revision(found) is not None
+    except CommandError:
+        known = False
+    ours = there & set(schema.metadata.tables)
+    if (found is None and ours) or not (known or ours):
         raise StoreError(
             f"the store {address.shown} has tables of something else; set store_url to another file or "
             "database"
+        )
+    if not known:
+        raise StoreError(
+            f"the store {address.shown} was made by a newer release (its tables are {found}, this one "
+            f"knows {schema.REVISION}); upgrade with: python -m pip install -U episode-toolkit, or set "
+            "store_url to another file"
         )
     command.upgrade(migrations, "head")
 

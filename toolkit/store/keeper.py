@@ -73,9 +73,9 @@ class Keeper:
         """Return the digest of all that the answer to a request depends on."""
         return keys.call_key(self._who, request, self._repeat)
 
-    def text_key(self, text: str, settings: SummarySettings) -> str:
-        """Return the digest of all that the summary of a text depends on."""
-        return keys.text_key(self._who, text, settings, self._repeat)
+    def text_key(self, text: str, settings: SummarySettings, counter: str) -> str:
+        """Return the digest of all that the summary of a text depends on; ``counter`` says who counts."""
+        return keys.text_key(self._who, text, settings, counter, self._repeat)
 
     @contextmanager
     def asking(self, key: str, stop: threading.Event) -> Iterator[KeptCall | None]:

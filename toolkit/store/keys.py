@@ -50,9 +50,9 @@ def call_key(who: str, request: Request, repeat: int) -> str:
     )
 
 
-def text_key(who: str, text: str, settings: SummarySettings, repeat: int) -> str:
+def text_key(who: str, text: str, settings: SummarySettings, counter: str, repeat: int) -> str:
     """Return the key of a text that is summarized under some settings, in however many calls."""
-    return digest("text", who, repeat, _settings_digest(settings), text)
+    return digest("text", who, repeat, _settings_digest(settings), counter, text)
 
 
 @lru_cache(maxsize=64)

@@ -35,6 +35,18 @@ def close_stores() -> None:
         _opened.clear()
 
 
+def _before_fork() -> None:
+    # A child that inherits a connection to an SQLite file believes in locks that it does not have, and the
+    # parent could clear the log away under it (sqlite.org/howtocorrupt.html, 2.6).
+    for store in _opened.values():
+        store.database.before_fork()
+
+
+def _in_parent() -> None:
+    for store in _opened.values():
+        store.database.after_fork()
+
+
 def _in_child() -> None:
     global _opened_lock
     _opened_lock = threading.Lock()
@@ -43,4 +55,4 @@ def _in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # Windows does not fork.
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
