@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.archive import Archive, open_store
     from toolkit.clock import ManualClock, SystemClock
     from toolkit.config import Config
     from toolkit.engines.weights import list_models
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         TranscriptError,
         TransientError,
     )
+    from toolkit.handle import RunHandle, start
     from toolkit.providers.anthropic import AnthropicSummarizationProvider
     from toolkit.providers.base import SummarizationProvider
     from toolkit.providers.openai import OpenAISummarizationProvider
@@ -46,6 +48,7 @@ __version__ = "0.1.0"
 
 # Names load with the module that holds them, at their first use: importing the toolkit stays quick.
 _HOMES = {
+    "toolkit.archive": ("Archive", "open_store"),
     "toolkit.clock": ("ManualClock", "SystemClock"),
     "toolkit.config": ("Config",),
     "toolkit.engines.weights": ("list_models",),
@@ -65,6 +68,7 @@ _HOMES = {
         "TranscriptError",
         "TransientError",
     ),
+    "toolkit.handle": ("RunHandle", "start"),
     "toolkit.providers.anthropic": ("AnthropicSummarizationProvider",),
     "toolkit.providers.base": ("SummarizationProvider",),
     "toolkit.providers.openai": ("OpenAISummarizationProvider",),
@@ -81,6 +85,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AnthropicSummarizationProvider",
+    "Archive",
     "AuthenticationFailed",
     "Config",
     "ConfigError",
@@ -98,6 +103,7 @@ __all__ = [
     "Request",
     "RequestRejected",
     "Run",
+    "RunHandle",
     "RunInterrupted",
     "ScriptedSummarizationProvider",
     "SummarizationProvider",
@@ -112,7 +118,9 @@ __all__ = [
     "get_provider",
     "list_models",
     "load_episodes",
+    "open_store",
     "run",
+    "start",
 ]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.clock import Clock
 from toolkit.errors import BudgetExceeded, ProviderError, StoreError
+from toolkit.harmless import whole_characters
 from toolkit.limits import Cause, Demand, Lease, LeaseError, Limiter, Refusal, WaitCancelled, read_headers
 from toolkit.protocols import Outcome, Provider, Retry, RetryDecision, SummarizeParams
 from toolkit.records import (
@@ -234,6 +235,7 @@ class Calls:
                 outcome.record, reply.text if reply else None, life.reservation, self._spent(life, outcome)
             )
         except StoreError as broken:
+            self._abandon(life)
             self._params.on_drain(broken)
 
     def _reserve(self, life: _Life) -> None:
@@ -252,9 +254,15 @@ class Calls:
             return
         try:
             self._params.keeper.give_up(life.reservation)
-            life.reservation = None
-        except StoreError as broken:  # It stays reserved, which comes to the same.
+        except StoreError as broken:
+            self._abandon(life)
             self._params.on_drain(broken)
+        life.reservation = None
+
+    def _abandon(self, life: _Life) -> None:
+        """Leave a reservation that could not be settled; it counts as spent in full."""
+        if life.reservation is not None:
+            self._params.keeper.budget.abandon(life.reservation)
 
     def _spent(self, life: _Life, outcome: Outcome) -> Spending | None:
         """Return what of a reservation was spent; what nobody has counted is spent in full."""
@@ -311,6 +319,9 @@ class Calls:
             reply = self._provider.generate(request)
             if not isinstance(reply, Reply):
                 raise TypeError(f"generate returned {type(reply).__name__} and no Reply")
+            # As it will be found: what is asked about it next must be the same question then.
+            text = whole_characters(reply.text).replace("\0", "\ufffd")
+            reply = reply if text == reply.text else replace(reply, text=text)
         except BaseException as raised:
             if not isinstance(raised, Exception) or isinstance(raised, CancelledError):
                 self._settle(lease, None, {})

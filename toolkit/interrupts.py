@@ -72,11 +72,14 @@ class Interrupts(_Handling):
     Parameters
     ----------
     stop : threading.Event
+    now : callable
+        Monotonic seconds, in which the grace time is counted.
     """
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._stop = stop
+        self._now = now
 
     def work(
         self, job: Callable[[], Result], *, grace_s: Callable[[], float] = lambda: math.inf
@@ -88,7 +91,8 @@ class Interrupts(_Handling):
         job : callable
             Done in a thread of its own.
         grace_s : callable
-            Seconds that the job may still take once ``stop`` is set, by whomever; asked for then.
+            Seconds that the job may still take once ``stop`` is set, by whomever; asked for then, and again
+            as long as it is infinity.
         """
         # Of all queues and locks only this queue may be used in the handler of a signal.
         events: SimpleQueue[_Event] = SimpleQueue()
@@ -98,7 +102,7 @@ class Interrupts(_Handling):
         threading.Thread(target=_fulfil, args=(outcome, job), name=_JOB, daemon=True).start()
         pressed_before = False
         until = math.inf
-        while time.monotonic() < until:
+        while self._now() < until or outcome.done():
             event = _next(events)
             if event is _Event.ENDED:
                 return outcome.result()
@@ -107,9 +111,9 @@ class Interrupts(_Handling):
                 if pressed_before:
                     return None
                 pressed_before = True
-                _tell(STOPPING)
+                tell(STOPPING)
             if self._stop.is_set() and math.isinf(until):
-                until = time.monotonic() + grace_s()
+                until = self._now() + grace_s()
         return None
 
 
@@ -168,8 +172,8 @@ def _next(events: SimpleQueue[_Event]) -> _Event | None:
         return None
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
     """Print on a line of its own below the progress bar; not through tqdm, whose lock a thread may hold."""
     if sys.stderr is not None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # It is a pipe that nobody reads, or closed.
             print(f"\n{text}", file=sys.stderr, flush=True)

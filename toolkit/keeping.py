@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from toolkit import __version__
 from toolkit.clock import Clock
 from toolkit.config import Config
-from toolkit.errors import ConfigError, StoreError
+from toolkit.errors import ConfigError, ContextTooLong, StoreError
 from toolkit.limits.holders import this_process
 from toolkit.planning import need_of
 from toolkit.providers.base import SummarizationProvider
@@ -72,8 +72,9 @@ class Keeping:
         from toolkit.store.keeper import Keeper
         from toolkit.store.opened import store_at
 
-        password = config.store_password.get_secret_value() if config.store_password else None
-        address = read_address(config.store_url, password)
+        # In no variable of its own, which some tracebacks show.
+        secret = config.store_password
+        address = read_address(config.store_url, secret.get_secret_value() if secret else None)
         self.shown = address.shown
         self._clock = clock
         identity = provider.identity()
@@ -94,7 +95,7 @@ class Keeping:
             budget=_budget(provider, config, store, scope),
         )
         if self.keeper.budget is not None and episodes is not None:
-            _check_plan(provider, config, episodes)
+            _check_plan(provider, config, episodes, clock)
         self.keeper.begin(
             {
                 "provider": provider.name,
@@ -109,13 +110,16 @@ class Keeping:
             }
         )
 
-    def end(self, run: Run, unreached: Sequence[tuple[int, EpisodeRecord]]) -> None:
-        """Write how a run ended; if that fails, the run says so and is as good otherwise."""
+    def end(self, run: Run, unreached: Sequence[tuple[int, EpisodeRecord]], broken: bool = False) -> None:
+        """Write how a run ended; if that fails, the run says so and is as good otherwise.
+
+        ``broken``: the generator of episodes, or what is called with them, raised, so that more may be to do.
+        """
         counts = run.counts()
         missing = counts.get(Status.CANCELLED, 0) + counts.get(Status.FAILED, 0)
         values = {
             "ended_at": self._clock.epoch(),
-            "complete": not (run.interrupted or run.stopped_because or missing),
+            "complete": not (run.interrupted or run.stopped_because or missing or broken),
             "interrupted": run.interrupted,
             "stopped_because": run.stopped_because,
             "makespan_s": run.makespan_s,
@@ -125,8 +129,8 @@ class Keeping:
         }
         try:
             self.keeper.end(values, unreached, run.limit_events)
-        except StoreError as broken:
-            run.stopped_because = run.stopped_because or str(broken)
+        except StoreError as lost:
+            run.stopped_because = run.stopped_because or str(lost)
 
 
 def _budget(provider: SummarizationProvider, config: Config, store: Store, scope: str) -> Budget | None:
@@ -137,7 +141,7 @@ def _budget(provider: SummarizationProvider, config: Config, store: Store, scope
     ConfigError
         If dollars are counted and the model has no price.
     """
-    from toolkit.store.budget import Budget, Ceiling
+    from toolkit.store.budget import MOST, Budget, Ceiling
 
     if config.budget_usd is None and config.budget_tokens is None and config.budget_calls is None:
         return None
@@ -146,21 +150,26 @@ def _budget(provider: SummarizationProvider, config: Config, store: Store, scope
             f"budget_usd: no price is known of {provider.name}/{provider.model}; set prices=, or take "
             "budget_tokens or budget_calls instead"
         )
-    nano_usd = None if config.budget_usd is None else int(config.budget_usd * NANO)
+    nano_usd = None if config.budget_usd is None else int(min(config.budget_usd * NANO, MOST))
     ceiling = Ceiling(nano_usd, config.budget_tokens, config.budget_calls)
     if config.budget_name is not None:
         return Budget(store, config.budget_name, ceiling)
-    return Budget(store, f"run {scope}", ceiling, fresh=not store.earlier_starts(scope))
+    return Budget(store, f"run {scope}", ceiling, scope=scope)
 
 
-def _check_plan(provider: SummarizationProvider, config: Config, episodes: Sequence[Episode]) -> None:
+def _check_plan(
+    provider: SummarizationProvider, config: Config, episodes: Sequence[Episode], clock: Clock
+) -> None:
     """Say so if the episodes may take more than the budget holds: the run would stop on its way."""
-    need = need_of(provider, episodes)
+    try:
+        need = need_of(provider, episodes, clock)
+    except ContextTooLong:  # Then nothing is asked; each episode says so for itself.
+        return
     over = [
         f"{shown} of {setting}={limit}"
         for setting, limit, amount, shown in (
-            ("budget_usd", config.budget_usd, need.usd, f"${need.usd or 0:.4f}"),
-            ("budget_tokens", config.budget_tokens, need.tokens, f"{need.tokens} tokens"),
+            ("budget_usd", config.budget_usd, need.budget_usd, f"${need.budget_usd or 0:.4f}"),
+            ("budget_tokens", config.budget_tokens, need.budget_tokens, f"{need.budget_tokens} tokens"),
             ("budget_calls", config.budget_calls, need.calls, f"{need.calls} calls"),
         )
         if limit is not None and amount is not None and amount > limit

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from toolkit.clock import Clock
 from toolkit.limits import Cause, Standing
@@ -29,8 +29,54 @@ _CAUSES = {
 }
 
 
+class Snapshot(NamedTuple):
+    """How far a run is.
+
+    Attributes
+    ----------
+    state : {"running", "stopping", "done", "failed"}
+        Stopping: no new call starts. Failed: `RunHandle.wait` raises.
+    episodes : int
+        Those that are done.
+    episodes_total : int or None
+        None for a generator, whose end nobody knows.
+    calls, calls_planned : int
+        Those that ended, and those that are known to be needed so far; reducing adds to them.
+    output_tokens : int
+    elapsed_s : float
+    eta_s : float or None
+        Seconds that the rest takes at the pace so far; None if nothing is done or the total is not known.
+    waits_for : str or None
+        What it waits for and until when by the wall clock; None if nobody waits.
+    """
+
+    state: str
+    episodes: int
+    episodes_total: int | None
+    calls: int
+    calls_planned: int
+    output_tokens: int
+    elapsed_s: float
+    eta_s: float | None
+    waits_for: str | None
+
+    def __repr__(self) -> str:
+        of = "" if self.episodes_total is None else f"/{self.episodes_total}"
+        parts = [
+            f"{self.state}: {self.episodes}{of} episodes",
+            f"{self.calls}/{self.calls_planned} calls",
+            f"{self.output_tokens} output tokens",
+            f"{self.elapsed_s:.0f} s",
+            *([] if self.eta_s is None else [f"about {self.eta_s:.0f} s left"]),
+            *([] if self.waits_for is None else [self.waits_for]),
+        ]
+        return f"<{', '.join(parts)}>"
+
+
 class Progress:
     """Counts what happens and shows it as one bar, whose length is episodes and parts of them.
+
+    Whatever goes wrong in showing it (standard error is closed, say) ends the showing and nothing else.
 
     Parameters
     ----------
@@ -41,6 +87,11 @@ class Progress:
     clock : Clock
     waits : callable
         Says what the limiter's first in line waits for; None if nobody waits.
+
+    Attributes
+    ----------
+    trouble : Exception or None
+        What went wrong in showing it.
     """
 
     def __init__(
@@ -61,10 +112,14 @@ class Progress:
         self.calls = 0
         self.calls_planned = 0
         self.output_tokens = 0
-        self._bar = _bar(episodes) if _is_shown(shown) else None
+        self._ended_at: float | None = None
+        self.trouble: Exception | None = None
+        self._bar: Any = None
         self._waits = waits
         self._told_until = -math.inf
         self._silent = shown is False
+        if _is_shown(shown):
+            self._show(self._open)
         self._ended = threading.Event()
         self._looker = threading.Thread(target=self._look_now_and_then, name="progress", daemon=True)
 
@@ -73,7 +128,7 @@ class Progress:
         with self._lock:
             self._planned[episode_id] = self._planned.get(episode_id, 0) + calls
             self.calls_planned += calls
-            self._draw()
+            self._show(self._draw)
 
     def called(self, record: CallRecord) -> None:
         """Count a call that ended."""
@@ -83,8 +138,10 @@ class Progress:
             done = self._finished_calls
             done[record.episode_id] = done.get(record.episode_id, 0) + 1
             self.calls += 1
+            # A text that is kept as a whole brings calls that nobody planned.
+            self.calls_planned = max(self.calls_planned, self.calls)
             self.output_tokens += record.output_tokens or 0
-            self._draw()
+            self._show(self._draw)
 
     def finished(self, record: EpisodeRecord) -> None:
         """Count an episode that ended."""
@@ -92,7 +149,7 @@ class Progress:
             self.episodes += record.summary.status is not Status.CANCELLED
             self._planned.pop(record.episode_id, None)
             self._finished_calls.pop(record.episode_id, None)
-            self._draw()
+            self._show(self._draw)
 
     @property
     def done_share(self) -> float:
@@ -105,6 +162,38 @@ class Progress:
             for episode_id, planned in self._planned.items()
         )
         return self.episodes + sum(parts)
+
+    def snapshot(self, state: str) -> Snapshot:
+        """Return the figures as they are now; ``state`` is what its owner knows."""
+        standing = self._waits() if self._ended_at is None else None
+        with self._lock:
+            end = self._clock.now() if self._ended_at is None else self._ended_at
+            elapsed_s, done, eta_s = end - self._began, self.done_share, None
+            if self._total is not None and done > 0:
+                eta_s = elapsed_s * max(0.0, self._total - done) / done if self._ended_at is None else 0.0
+            return Snapshot(
+                state,
+                self.episodes,
+                self._total,
+                self.calls,
+                self.calls_planned,
+                self.output_tokens,
+                elapsed_s,
+                eta_s,
+                standing and describe_wait(standing),
+            )
+
+    def _show(self, step: Callable[[], object]) -> None:
+        """Do a step of showing; the first one that fails is the last one."""
+        if self.trouble is not None:
+            return
+        try:
+            step()
+        except Exception as error:
+            self.trouble = error
+            if self._bar is not None:
+                self._bar.disable = True  # or it tries once more when it is collected
+            self._bar = None
 
     def _draw(self) -> None:
         if self._bar is None:
@@ -126,6 +215,9 @@ class Progress:
 
     def look(self) -> None:
         """Show what the run waits for: in the bar, else a line for each long wait on standard error."""
+        self._show(self._look)
+
+    def _look(self) -> None:
         if self._bar is not None:
             with self._lock:
                 self._draw()
@@ -155,9 +247,18 @@ class Progress:
         self._ended.set()
         if self._looker.ident is not None:
             self._looker.join()
-        if self._bar is not None:
-            self._bar.refresh()
-            self._bar.close()
+        with self._lock:
+            self._ended_at = self._clock.now()
+            if self._bar is not None:
+                self._show(self._close)
+
+    def _open(self) -> None:
+        self._bar = _bar(self._total)
+
+    def _close(self) -> None:
+        self._bar.refresh()
+        self._bar.close()
+        self._bar = None  # What is not waited for must not draw it anew.
 
 
 def describe_wait(standing: Standing) -> str:
@@ -171,7 +272,8 @@ def describe_wait(standing: Standing) -> str:
 def _is_shown(shown: bool | None) -> bool:
     if shown is not None:
         return shown
-    return sys.stderr.isatty() or _in_notebook()
+    on_terminal = sys.stderr is not None and not getattr(sys.stderr, "closed", False) and sys.stderr.isatty()
+    return on_terminal or _in_notebook()
 
 
 def _in_notebook() -> bool:

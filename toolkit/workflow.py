@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
-from toolkit.errors import ConfigError, RunInterrupted, StoreError, ToolkitError
+from toolkit.errors import ConfigError, RunInterrupted
 from toolkit.gate import EpisodeGate
+from toolkit.harmless import whole_characters
 from toolkit.interrupts import Interrupts
 from toolkit.keeping import Keeping
-from toolkit.limits import StopEvent
+from toolkit.limits import LimitEvent, StopEvent
 from toolkit.progress import Progress
-from toolkit.protocols import SummarizeParams
 from toolkit.providers.base import SummarizationProvider
 from toolkit.providers.registry import get_provider
-from toolkit.records import Episode, EpisodeRecord, Status, Summary
+from toolkit.records import Episode, EpisodeRecord, Status
 from toolkit.runs import Run
+from toolkit.work import Failure, Work
 
-if TYPE_CHECKING:
-    from toolkit.store.keeper import Keeper
-
-_STOPPED = "the run was stopped"
+Result = TypeVar("Result")
 
 
 def run(
@@ -79,56 +77,224 @@ def run(
     RunInterrupted
         If the generator of episodes or ``on_episode`` raises; the run as far as it came is its ``run``.
     """
-    if config is None:
-        config = Config() if provider is None else provider.config
-    elif provider is not None:
-        config = _agreed(config, provider)
-    if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
-        raise ConfigError("episodes must be a list of Episode objects; read files with load_episodes(...)")
-    clock = clock or SystemClock()
     stop = stop or StopEvent()
-    known = list(_checked(episodes)) if isinstance(episodes, Sequence) else None
-    owned = get_provider(config) if provider is None else nullcontext(provider)
-    with Interrupts(stop) as interrupts, owned as used:
-        used.prepare()
-        keeping = Keeping(used, config, known, clock)
-        limiter = used.limiter(clock)
-        waits = limiter.standing if limiter else lambda: None
-        with Progress(None if known is None else len(known), shown=progress, clock=clock, waits=waits) as bar:
-            gate = gate or EpisodeGate(config.summary_batch_size)
-            work = _Work(used, config, bar, stop, gate, clock, keeping.keeper)
-            work.on_episode = on_episode or (lambda record: None)
-            began, began_at = clock.now(), limiter.now() if limiter else clock.epoch()
-            source = _until(stop, _checked(episodes) if known is None else known)
-            failure = interrupts.work(
-                lambda: work.all(source, workers=config.summary_batch_size),
-                # A run that stops by itself has time: nobody waits to have the prompt back.
-                grace_s=lambda: math.inf if work.fatal else config.stop_grace_s,
+    clock = clock or SystemClock()
+    with Interrupts(stop, clock.now) as interrupts:
+        under_way = RunUnderWay(
+            episodes,
+            config,
+            provider=provider,
+            progress=progress,
+            on_episode=on_episode,
+            stop=stop,
+            gate=gate,
+            clock=clock,
+        )
+        under_way.complete(interrupts)
+        return under_way.hand_over()
+
+
+class RunUnderWay:
+    """A run from its preparation to its end, for whoever drives it: here, or in the background.
+
+    Making one prepares everything, so that what is missing is known before the first episode; the
+    parameters and what is raised are those of `run`.
+
+    Attributes
+    ----------
+    id : str
+    config : Config
+    provider : SummarizationProvider
+    clock : Clock
+    gate : EpisodeGate
+    progress : Progress
+    work : Work
+    finished : Run or None
+        Once it is complete.
+    failure : Failure or None
+        Likewise; what `hand_over` raises.
+    """
+
+    def __init__(
+        self,
+        episodes: Iterable[Episode],
+        config: Config | None,
+        *,
+        provider: SummarizationProvider | None,
+        progress: bool | None,
+        on_episode: Callable[[EpisodeRecord], None] | None,
+        stop: threading.Event,
+        gate: EpisodeGate | None,
+        clock: Clock,
+    ) -> None:
+        if config is None:
+            config = Config() if provider is None else provider.config
+        elif provider is not None:
+            config = _agreed(config, provider)
+        if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
+            raise ConfigError(
+                "episodes must be a list of Episode objects; read files with load_episodes(...)"
             )
-            makespan_s = clock.now() - began
-            events = limiter.events(since=began_at) if limiter else []
-            shares = limiter.quota_shares(since=began_at) if limiter else {}
-    finished = Run(
-        id=keeping.keeper.run_id,
-        config=config,
-        provider=used.name,
-        model=used.model,
-        records=work.records(known),
-        makespan_s=makespan_s,
-        interrupted=stop.is_set() and work.fatal is None,
-        stopped_because=str(work.fatal) if work.fatal else None,
-        limit_events=events,
-        began_at=began_at,
-        quota_shares=shares,
-        store=keeping.shown,
-    )
-    keeping.end(finished, work.unreached())
-    if failure is not None:
-        reason = f"{failure.source} raised {type(failure.error).__name__}: {failure.error}"
+        self._known = list(_checked(episodes)) if isinstance(episodes, Sequence) else None
+        self._episodes = _checked(episodes) if self._known is None else self._known
+        self._stop = stop
+        self.clock = clock
+        self._is_owner = provider is None
+        self._has_begun = False
+        self._troubles: list[str] = []
+        self.config = config
+        self.finished: Run | None = None
+        self.failure: Failure | None = None
+        self.provider = get_provider(config) if provider is None else provider
+        try:
+            self.provider.prepare()
+            self._keeping = Keeping(self.provider, config, self._known, clock)
+            self._limiter = self.provider.limiter(clock)
+            self.id = self._keeping.keeper.run_id
+            self.gate = gate or EpisodeGate(config.summary_batch_size)
+            self.progress = Progress(
+                None if self._known is None else len(self._known),
+                shown=progress,
+                clock=clock,
+                waits=self._limiter.standing if self._limiter else lambda: None,
+            )
+            self.work = Work(
+                self.provider,
+                self._keeping.keeper,
+                self.progress,
+                self.gate,
+                stop,
+                clock,
+                on_episode or (lambda record: None),
+                config.summary_chunk_parallelism,
+            )
+        except BaseException:
+            if self._is_owner:
+                self.provider.close()
+            raise
+
+    def complete(self, interrupts: Interrupts) -> None:
+        """Work on the episodes and write down what came of them; `hand_over` gives it.
+
+        The work is what costs: whatever goes wrong after it is told beside the run and does not take its
+        place.
+        """
+        try:
+            began_at, makespan_s = self._work(interrupts)
+        finally:
+            if self._is_owner:
+                self._close()
+        if self.progress.trouble is not None:
+            self._note("the progress bar", self.progress.trouble)
+        events: list[LimitEvent] = []
+        shares: dict[str, float] = {}
+        if (limiter := self._limiter) is not None:
+            events = self._after("limiter.events", lambda: limiter.events(since=began_at), events)
+            shares = self._after("limiter.quota_shares", lambda: limiter.quota_shares(since=began_at), shares)
+        finished = Run(
+            id=self.id,
+            config=self.config,
+            provider=self.provider.name,
+            model=self.provider.model,
+            records=self.work.records(self._known),
+            makespan_s=makespan_s,
+            interrupted=self._stop.is_set() and self.work.fatal is None,
+            stopped_because=str(self.work.fatal) if self.work.fatal else None,
+            limit_events=events,
+            began_at=began_at,
+            quota_shares=shares,
+            store=self._keeping.shown,
+        )
+        self.failure, self.finished = self.work.failure, finished
+        broken = self.failure is not None
+        self._after("the store", lambda: self._keeping.end(finished, self.work.unreached(), broken), None)
+
+    def _work(self, interrupts: Interrupts) -> tuple[float, float]:
+        """Work on the episodes; return when that began, on the limiter's axis, and how long it took."""
+        began = self.clock.now()
+        began_at = self._limiter.now() if self._limiter else self.clock.epoch()
+        with self.progress:
+            self._has_begun = True
+            interrupts.work(
+                lambda: self.work.do(self._episodes, self.config.summary_batch_size),
+                # A run that stops by itself has time: nobody waits to have the prompt back.
+                grace_s=lambda: math.inf if self.work.fatal else self.config.stop_grace_s,
+            )
+            return began_at, self.clock.now() - began
+
+    def retune_limits(self, limits: Mapping[str, int]) -> None:
+        """Change settings that say what the account may do, of the provider and so of its limiter.
+
+        Raises
+        ------
+        ConfigError
+            If one of them means nothing to the provider.
+        """
+        provider, before = self.provider, self.provider.config
+        try:
+            for name, value in limits.items():
+                settings = provider.limits()
+                provider.config = provider.config.replace(**{name: value})
+                if provider.limits() == settings and value != getattr(before, name):
+                    raise ConfigError(f"{name} has no effect on provider {provider.name!r}", [name])
+            # The provider has kept what its config said before.
+            vars(provider).pop("_pool", None)
+            provider.limiter(self.clock)
+        except BaseException:
+            provider.config = before
+            vars(provider).pop("_pool", None)
+            raise
+
+    def hand_over(self) -> Run:
+        """Return the complete run; raise the exception of code that was given to it.
+
+        Raises
+        ------
+        RunInterrupted
+            If there is one; with the run.
+        """
+        finished, failure = self.finished, self.failure
+        assert finished is not None
+        if self._troubles:
+            text = f"The episodes of run {self.id} are kept, but after them {'; '.join(self._troubles)}"
+            try:
+                warnings.warn(text, RunWarning, stacklevel=3)
+            except RunWarning:  # Warnings are errors here, and this one would take the run along.
+                finished.stopped_because = finished.stopped_because or text
+        if failure is None:
+            return finished
         cancelled = finished.counts().get(Status.CANCELLED, 0)
         done = len(finished.records) - cancelled
-        raise RunInterrupted(reason, done, None if known is None else cancelled, finished) from failure.error
-    return finished
+        remaining = None if self._known is None else cancelled
+        raise RunInterrupted(str(failure), done, remaining, finished) from failure.error
+
+    def _after(self, source: str, step: Callable[[], Result], otherwise: Result) -> Result:
+        """Do one of the steps after the work; an exception is noted."""
+        try:
+            return step()
+        except Exception as error:
+            self._note(source, error)
+            return otherwise
+
+    def _note(self, source: str, error: Exception) -> None:
+        self._troubles.append(f"{source} raised {type(error).__name__}: {error}")
+
+    def _close(self) -> None:
+        """Close the provider, when the last call is over: what one still brings is kept for the next run."""
+        if self.work.over.is_set() or not self._has_begun:
+            self._after("provider.close", self.provider.close, None)
+            return
+
+        def close_later() -> None:
+            self.work.over.wait()
+            with suppress(Exception):  # There is nobody any more to be told.
+                self.provider.close()
+
+        threading.Thread(target=close_later, name="closing", daemon=True).start()
+
+
+class RunWarning(UserWarning):
+    """Something went wrong after the work of a run; its episodes are as good as without that."""
 
 
 OF_THE_RUN = frozenset(
@@ -165,166 +331,6 @@ def _agreed(config: Config, provider: SummarizationProvider) -> Config:
     return provider.config.replace(**{name: getattr(config, name) for name in OF_THE_RUN})
 
 
-class _Failure(NamedTuple):
-    """An exception out of code that was given to the run, and from where."""
-
-    source: str
-    error: Exception
-
-
-class _Work:
-    """The episodes of one run: what to do with each, and what came of it."""
-
-    def __init__(
-        self,
-        provider: SummarizationProvider,
-        config: Config,
-        progress: Progress,
-        stop: threading.Event,
-        gate: EpisodeGate,
-        clock: Clock,
-        keeper: Keeper,
-    ) -> None:
-        self._provider = provider
-        self._config = config
-        self._progress = progress
-        self._stop = stop
-        self._gate = gate
-        self._clock = clock
-        self._keeper = keeper
-        self._unreached: list[tuple[int, EpisodeRecord]] = []
-        self._given: dict[int, Episode] = {}
-        self._records: dict[int, EpisodeRecord] = {}
-        self._records_lock = threading.Lock()
-        self._failures: list[_Failure] = []
-        self._over = False
-        self.fatal: ToolkitError | None = None
-        self.on_episode: Callable[[EpisodeRecord], None] = lambda record: None
-
-    def all(self, episodes: Iterator[Episode], workers: int) -> _Failure | None:
-        """Work on all episodes; return the first exception of the iterator or of ``on_episode``.
-
-        Records are kept here and not taken from joblib, so that none is lost when joblib is ended.
-        """
-        import joblib
-
-        parallel = joblib.Parallel(
-            n_jobs=workers,
-            require="sharedmem",
-            return_as="generator_unordered",
-            # One episode is read ahead for each worker, of a generator that may be long or slow.
-            pre_dispatch=2 * workers,
-            batch_size=1,
-        )
-        try:
-            for _ in parallel(joblib.delayed(self.one)(*numbered) for numbered in self._numbered(episodes)):
-                pass
-        except KeyboardInterrupt:
-            self._stop.set()
-        return self._failures[0] if self._failures else None
-
-    def _numbered(self, episodes: Iterator[Episode]) -> Iterator[tuple[int, Episode]]:
-        """Give each episode its number; an exception of theirs ends them quietly and is kept.
-
-        joblib would throw away the work under way if its iterator raised.
-        """
-        try:
-            for number, episode in enumerate(episodes):
-                with self._records_lock:
-                    self._given[number] = episode
-                yield number, episode
-        except Exception as error:
-            self._failures.append(_Failure("the iterator of episodes", error))
-
-    def one(self, number: int, episode: Episode) -> None:
-        """Work on one episode; whatever goes wrong with it stays its own."""
-        with self._gate.episode():
-            began, started_at = self._clock.now(), self._clock.epoch()
-            if self._stop.is_set():
-                summary = self._cancelled()
-            else:
-                try:
-                    summary = self._provider.summarize(episode.transcript, self._params(number, episode))
-                except Exception as error:
-                    summary = Summary("", Status.FAILED, f"{type(error).__name__}: {error}", chunks=0)
-                if summary.status is Status.CANCELLED:
-                    summary = replace(summary, error=self._why_stopped())
-            record = EpisodeRecord(
-                episode_id=episode.id,
-                title=episode.title or episode.id,
-                words=episode.words,
-                started_at=started_at,
-                total_s=self._clock.now() - began,
-                summary=summary,
-            )
-        with self._records_lock:
-            if self._over:  # It was not waited for after a second Ctrl-C, and nobody expects it any more.
-                return
-            self._records[number] = record
-            del self._given[number]
-        try:
-            self._keeper.keep_episode(number, record)
-        except StoreError as broken:
-            self._drain(broken)
-        self._progress.finished(record)
-        try:
-            self.on_episode(record)
-        except Exception as error:
-            self._stop.set()
-            self._failures.append(_Failure("on_episode", error))
-
-    def _cancelled(self) -> Summary:
-        return Summary("", Status.CANCELLED, self._why_stopped(), chunks=0)
-
-    def _why_stopped(self) -> str:
-        return f"{_STOPPED}: {self.fatal}" if self.fatal else _STOPPED
-
-    def _drain(self, error: ToolkitError) -> None:
-        """Stop for an error that every further call would meet; the first one is the reason."""
-        with self._records_lock:
-            self.fatal = self.fatal or error
-        self._stop.set()
-
-    def _params(self, number: int, episode: Episode) -> SummarizeParams:
-        return SummarizeParams(
-            chunk_parallelism=self._config.summary_chunk_parallelism,
-            episode_id=episode.id,
-            stop=self._stop,
-            keeper=self._keeper,
-            order=number,
-            on_call=self._progress.called,
-            on_drain=self._drain,
-            on_plan=lambda calls: self._progress.planned(episode.id, calls),
-            clock=self._clock,
-        )
-
-    def records(self, known: Sequence[Episode] | None) -> list[EpisodeRecord]:
-        """Return the records in the episodes' order, with ``cancelled`` ones for those not reached.
-
-        What ends later is neither recorded nor reported.
-        """
-        with self._records_lock:
-            self._over = True
-            done = dict(self._records)
-            missing = {**dict(enumerate(known or ())), **self._given}
-        for number, episode in missing.items():
-            if number not in done:
-                done[number] = EpisodeRecord(
-                    episode_id=episode.id,
-                    title=episode.title or episode.id,
-                    words=episode.words,
-                    started_at=self._clock.epoch(),
-                    total_s=0.0,
-                    summary=self._cancelled(),
-                )
-                self._unreached.append((number, done[number]))
-        return [done[number] for number in sorted(done)]
-
-    def unreached(self) -> list[tuple[int, EpisodeRecord]]:
-        """Return the records that ``records`` made for those not reached, with their numbers."""
-        return self._unreached
-
-
 def _checked(episodes: Iterable[Any]) -> Iterator[Episode]:
     """Yield the episodes; refuse what is none, and an id that came before."""
     seen: set[str] = set()
@@ -334,14 +340,8 @@ def _checked(episodes: Iterable[Any]) -> Iterator[Episode]:
                 f"{type(episode).__name__} is no Episode; "
                 "use load_episodes(...) or Episode.from_text(id, text)"
             )
-        if episode.id in seen:
+        kept_as = whole_characters(episode.id).replace("\0", "\ufffd")
+        if kept_as in seen:
             raise ConfigError(f"two episodes have the id {episode.id!r}; ids must differ within a run")
-        seen.add(episode.id)
-        yield episode
-
-
-def _until(stop: threading.Event, episodes: Iterable[Episode]) -> Iterator[Episode]:
-    for episode in episodes:
-        if stop.is_set():
-            return
+        seen.add(kept_as)
         yield episode

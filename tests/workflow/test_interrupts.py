@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 
 import toolkit
-from toolkit.interrupts import Interrupts, Signals
-from toolkit.records import Episode, Request
+from toolkit.clock import ManualClock
+from toolkit.config import Config
+from toolkit.errors import QuotaExhausted
+from toolkit.interrupts import LOOK_S, Interrupts, Signals
+from toolkit.limits import StopEvent
+from toolkit.providers import registry
+from toolkit.providers.scripted import ScriptedSummarizationProvider
+from toolkit.records import Episode, Reply, Request
 from toolkit.runs import Run
 from toolkit.testing import ApiServer
+from toolkit.workflow import run
 
 RunScripted = Callable[..., Run]
 MakeEpisodes = Callable[..., list[Episode]]
@@ -38,6 +48,13 @@ def sigint_handler() -> Iterator[Callable[[int, FrameType | None], None]]:
     before = signal.signal(signal.SIGINT, mine)
     yield mine
     signal.signal(signal.SIGINT, before)
+
+
+def wait_for_jobs() -> None:
+    """Wait for what was left to itself; the store that it uses is closed at the test's end."""
+    for thread in threading.enumerate():
+        if thread.name == "job":
+            thread.join(PATIENCE_S)
 
 
 def test_ctrl_c_keeps_what_is_done(
@@ -121,9 +138,7 @@ def test_second_ctrl_c_does_not_wait_for_calls(
         assert not may_end.is_set()
     finally:
         may_end.set()
-    for thread in threading.enumerate():
-        if thread.name == "job":
-            thread.join(PATIENCE_S)
+    wait_for_jobs()
     assert reported == ["e0"]
     statuses = list(done.episodes["status"])
     assert statuses[0] == "ok"
@@ -199,9 +214,275 @@ def test_signals_break_in_unless_they_are_held(name: str, sigint_handler: object
     assert signal.getsignal(signal.SIGINT) is sigint_handler
 
 
+class Presses:
+    """A clock for a grace time, and a job that ends when it is told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.looks = 0
+        self.may_end = threading.Event()
+
+    def __call__(self) -> float:
+        """Go on by ten seconds at each look."""
+        self.looks += 1
+        self.now += 10.0
+        return self.now
+
+    def job(self) -> str:
+        assert self.may_end.wait(PATIENCE_S)
+        return "done"
+
+
+def test_work_is_left_to_itself_at_the_end_of_its_grace_time() -> None:
+    """Once ``stop`` is set, by whomever, a job that hangs is waited for so long and no longer."""
+    stop, time = threading.Event(), Presses()
+    stop.set()
+    with Interrupts(stop, time) as interrupts:
+        assert interrupts.work(time.job, grace_s=lambda: 45.0) is None
+    time.may_end.set()
+    # It begins at the first look, and there are three more within it.
+    assert time.now <= 110.0 + 45.0 + 20.0
+
+
+def test_grace_time_begins_with_the_stop() -> None:
+    """However long the work has taken before, it has the whole of it."""
+    stop, time = threading.Event(), Presses()
+    asked_at: list[float] = []
+
+    def grace_s() -> float:
+        asked_at.append(time.now)
+        time.may_end.set()
+        return 1000.0
+
+    class Stopping(Presses):
+        def __call__(self) -> float:
+            if time.looks == 5:
+                stop.set()
+            return time()
+
+    with Interrupts(stop, Stopping()) as interrupts:
+        assert interrupts.work(time.job, grace_s=grace_s) == "done"
+    assert asked_at
+    assert asked_at[0] >= 150.0
+
+
+def test_drain_has_no_grace_time() -> None:
+    """Without end the job is waited for, and asked about again, since a second reason may have one."""
+    stop, time = threading.Event(), Presses()
+    stop.set()
+    asked = 0
+
+    def grace_s() -> float:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            time.may_end.set()
+        return math.inf
+
+    with Interrupts(stop, time) as interrupts:
+        assert interrupts.work(time.job, grace_s=grace_s) == "done"
+    assert asked >= 3
+
+
+def test_what_is_done_in_time_is_taken_though_the_time_is_over() -> None:
+    """A job that ended while nobody looked is not thrown away for a clock that is late."""
+    stop, time = threading.Event(), Presses()
+    stop.set()
+    with Interrupts(stop, time) as interrupts:
+
+        def grace_s() -> float:
+            time.may_end.set()
+            for thread in threading.enumerate():
+                if thread.name == "job":
+                    thread.join(PATIENCE_S)
+            return 0.0
+
+        assert interrupts.work(time.job, grace_s=grace_s) == "done"
+
+
+class Hanging:
+    """Replies by script: at once for ``e0``; the others hang until they are told, and the clock goes on."""
+
+    def __init__(self, clock: ManualClock, go_on_s: float = 31.0) -> None:
+        self._clock = clock
+        self._go_on_s = go_on_s
+        self.stop = StopEvent()
+        self.may_end = threading.Event()
+
+    def __call__(self, request: Request) -> str:
+        if request.episode_id != "e0":
+            self.stop.set()
+            while not self.may_end.wait(0.2):  # Until somebody has looked when the grace begins.
+                self._clock.advance(self._go_on_s)
+        return "Done."
+
+
+def test_run_is_handed_over_at_the_end_of_the_grace_time(
+    run_scripted: RunScripted, make_episodes: MakeEpisodes
+) -> None:
+    """A request that hangs is a ``cancelled`` row then; it is not waited for until its timeout."""
+    clock = ManualClock()
+    hanging = Hanging(clock)
+    try:
+        done = run_scripted(
+            make_episodes(3),
+            script={"replies": hanging},
+            kwargs={"clock": clock, "stop": hanging.stop},
+            stop_grace_s=30,
+        )
+    finally:
+        hanging.may_end.set()
+    assert list(done.episodes["status"]) == ["ok", "cancelled", "cancelled"]
+    assert done.interrupted
+    wait_for_jobs()
+
+
+def test_drain_for_a_fatal_error_waits_for_what_is_paid(
+    run_scripted: RunScripted, make_episodes: MakeEpisodes
+) -> None:
+    """No quota is left: calls under way take what they take, since nobody waits for the prompt."""
+    clock = ManualClock()
+    meeting = threading.Barrier(2)
+
+    def faults(request: Request, attempt: int) -> Exception | None:
+        meeting.wait(PATIENCE_S)
+        return QuotaExhausted("no money left") if request.episode_id == "e1" else None
+
+    def replies(request: Request) -> str:
+        assert request.cancelled is not None
+        assert request.cancelled.wait(PATIENCE_S)
+        for _ in range(5):
+            clock.advance(1000.0)
+            threading.Event().wait(2 * LOOK_S / 5)
+        return "Done."
+
+    done = run_scripted(
+        make_episodes(2),
+        script={"replies": replies, "faults": faults, "clock": clock},
+        kwargs={"clock": clock},
+        stop_grace_s=0,
+        summary_batch_size=2,
+    )
+    assert list(done.episodes["status"]) == ["ok", "failed"]
+    assert "no money left" in (done.stopped_because or "")
+
+
+def test_what_a_call_brings_after_the_run_is_reused_by_the_next(
+    tmp_path: Path, make_episodes: MakeEpisodes
+) -> None:
+    """It is paid for: its thread commits it as long as the process lives, and nobody asks for it again."""
+    asked: list[str] = []
+    may_end, asking = threading.Event(), threading.Event()
+
+    class Late(ScriptedSummarizationProvider):
+        closed = 0
+
+        def generate(self, request: Request) -> Reply:
+            asked.append(request.episode_id)
+            if len(asked) == 2:
+                stop.set()
+                assert may_end.wait(PATIENCE_S)
+            assert not type(self).closed
+            return super().generate(request)
+
+        def identity(self) -> Mapping[str, Any]:
+            return {"late": 1}
+
+        def close(self) -> None:
+            type(self).closed += 1
+            asking.set()
+
+    stop = StopEvent()
+    config = Config(provider="late", store_url=f"sqlite:///{tmp_path}/runs.db", stop_grace_s=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.PROVIDERS, "late", "late:Late")
+        patch.setitem(sys.modules, "late", SimpleNamespace(Late=Late))  # type: ignore[misc]
+        patch.setattr(Late, "name", "late")
+        first = run(make_episodes(3), config, stop=stop)
+        # The provider is closed by the last one who needs it.
+        assert Late.closed == 0
+        may_end.set()
+        assert asking.wait(PATIENCE_S)
+        assert Late.closed == 1
+        Late.closed = 0
+        second = run(make_episodes(3), config)
+    assert list(first.episodes["status"]) == ["ok", "cancelled", "cancelled"]
+    assert asked == ["e0", "e1", "e2"]
+    assert list(second.calls["reused"]) == [True, True, False]
+    assert second.counts() == {"ok": 3}
+
+
+@pytest.mark.parametrize("what", ["closed", "None"])
+def test_note_without_standard_error(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed, or there is none as in a program without a console: the run is stopped all the same."""
+    broken = io.StringIO()
+    broken.close()
+    monkeypatch.setattr(sys, "stderr", broken if what == "closed" else None)
+    stop = threading.Event()
+    with Interrupts(stop) as interrupts:
+
+        def job() -> str:
+            signal.raise_signal(signal.SIGINT)
+            assert stop.wait(PATIENCE_S)
+            return "done"
+
+        assert interrupts.work(job) == "done"
+
+
+# A script of one's own, whose requests hang, and that is pressed Ctrl-C or comes to the end of its grace.
+SCRIPT = """
+import os, signal, sys, threading
+import toolkit as tk
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Hanging(tk.ScriptedSummarizationProvider):
+    def generate(self, request):
+        os.write(1, b"asked\\n")
+        threading.Event().wait()
+episodes = [tk.Episode.from_text(f"e{n}", "\\n".join(["It rained again."] * 40)) for n in range(4)]
+chosen = dict(pair.split("=") for pair in sys.argv[1:])
+config = tk.Config(provider="scripted", store_url="memory://", chunk_tokens=32, **chosen)
+run = tk.run(episodes, provider=Hanging(config))
+print(run.counts(), flush=True)
+"""
+
+
+@POSIX
+@pytest.mark.parametrize("widths", [(1, 1), (2, 1), (1, 2), (2, 3)], ids=str)
+@pytest.mark.parametrize("presses", [1, 2])
+def test_script_ends_with_its_run(presses: int, widths: tuple[int, int]) -> None:
+    """After a second Ctrl-C, or one and no grace, no thread that hangs at a request holds the process up."""
+    settings = [
+        f"summary_batch_size={widths[0]}",
+        f"summary_chunk_parallelism={widths[1]}",
+        f"stop_grace_s={0 if presses == 1 else 600}",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            for _ in range(widths[0] * widths[1]):
+                assert process.stdout.readline() == "asked\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.readline() == "\n"
+            assert "Stopping" in process.stderr.readline()
+            if presses == 2:
+                process.send_signal(signal.SIGINT)
+            printed, told = process.communicate(timeout=PATIENCE_S / 2)
+        finally:
+            process.kill()
+    assert (printed, told, process.returncode) == ("{'cancelled': 4}\n", "", 0)
+
+
 # A command whose provider answers for "bees", and for the others says that it waits before it does so.
 COMMAND = r"""
-import os, sys
+import os, sys, threading
 from toolkit import cli
 from toolkit.providers.openai import OpenAISummarizationProvider
 from toolkit.providers.registry import PROVIDERS
@@ -222,6 +503,10 @@ class UntilStopped(Waiting, ScriptedSummarizationProvider):
 class UntilTold(Waiting, ScriptedSummarizationProvider):
     def wait(self, request):
         sys.stdin.readline()
+
+class ForEver(Waiting, ScriptedSummarizationProvider):
+    def wait(self, request):
+        threading.Event().wait()
 
 class ForTheServer(Waiting, OpenAISummarizationProvider):
     def wait(self, request):
@@ -357,6 +642,17 @@ def test_first_signal_drains_the_command(name: str, at_a_time: int, command: Sta
     assert "Stopping" in run.told
     assert run.statuses() == ["ok"] * (1 + at_a_time) + ["cancelled"] * (3 - at_a_time)
     assert f"{1 + at_a_time} of 4 episodes" in run.printed
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_command_ends_with_its_grace_time(name: str, command: StartCommand) -> None:
+    """A request that hangs holds a signalled command up for ``stop_grace_s``; what is done is saved."""
+    run = command("ForEver", "stop_grace_s=0")
+    run.read_until("waiting")
+    run.send(getattr(signal, name))
+    assert run.end(within_s=PATIENCE_S / 2) == 128 + getattr(signal, name)
+    assert run.statuses() == ["ok"] + ["cancelled"] * 3
 
 
 @POSIX

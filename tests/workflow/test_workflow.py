@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from toolkit.clock import ManualClock
 from toolkit.config import Config
-from toolkit.errors import ConfigError, ModelUnavailable, RequestRejected, RunInterrupted
+from toolkit.errors import ConfigError, ModelUnavailable, RequestRejected, RunInterrupted, StoreError
 from toolkit.gate import EpisodeGate
+from toolkit.limits import Cause, Limiter, LimitSettings, Standing
+from toolkit.progress import Progress
 from toolkit.protocols import SummarizeParams
 from toolkit.providers import registry
 from toolkit.providers.scripted import ScriptedSummarizationProvider
 from toolkit.records import Episode, EpisodeRecord, Request, Stage, Status, Summary
 from toolkit.runs import Run
-from toolkit.workflow import run
+from toolkit.workflow import RunWarning, run
 
 RunScripted = Callable[..., Run]
 MakeEpisodes = Callable[..., list[Episode]]
@@ -367,6 +372,215 @@ def test_missing_model_is_told_before_any_episode(
     with pytest.raises(ModelUnavailable):
         run(make_episodes(3), Config(provider="counted"))
     assert Counted.closed == 1
+
+
+class Limited(ScriptedSummarizationProvider):
+    """A provider with a limiter, which breaks where the test says."""
+
+    def quota_key(self) -> str:
+        return f"test {id(self)}"
+
+    def limits(self) -> LimitSettings:
+        return LimitSettings(requests_per_minute=600)
+
+
+@pytest.mark.parametrize("step", ["events", "quota_shares"])
+def test_broken_limiter_costs_no_result(
+    step: str, make_episodes: MakeEpisodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told after the work of how the limits were used is missing then, and a warning says so."""
+
+    def broken(self: Limiter, since: float = 0.0) -> None:
+        raise StoreError("the file of the limits is gone")
+
+    provider = Limited(Config(provider="scripted", limits_url="memory://"))
+    monkeypatch.setattr(Limiter, step, broken)
+    with pytest.warns(
+        RunWarning, match=rf"limiter\.{step} raised StoreError: the file of the limits is gone"
+    ):
+        done = run(make_episodes(3), provider=provider)
+    assert done.counts() == {"ok": 3}
+    assert (done.limits.empty, done.quota_shares) == (step == "events", {})
+    assert done.stopped_because is None
+
+
+@pytest.mark.usefixtures("_counted")
+def test_provider_that_cannot_be_closed_costs_no_result(
+    make_episodes: MakeEpisodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The episodes are done, and a warning tells of the rest."""
+
+    def broken(self: Counted) -> None:
+        raise OSError("no such handle")
+
+    monkeypatch.setattr(Counted, "close", broken)
+    with pytest.warns(RunWarning, match=r"provider\.close raised OSError: no such handle"):
+        done = run(make_episodes(3), Config(provider="counted"))
+    assert done.counts() == {"ok": 3}
+
+
+@pytest.mark.usefixtures("_counted")
+def test_where_warnings_are_errors_they_cost_no_result(
+    make_episodes: MakeEpisodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in this suite: what the warning would have said stands in the run."""
+
+    def broken(self: Counted) -> None:
+        raise OSError("no such handle")
+
+    monkeypatch.setattr(Counted, "close", broken)
+    done = run(make_episodes(3), Config(provider="counted"))
+    assert done.counts() == {"ok": 3}
+    assert "provider.close raised OSError: no such handle" in (done.stopped_because or "")
+
+
+def test_warning_comes_with_an_interrupted_run(make_episodes: MakeEpisodes) -> None:
+    """Two things went wrong: the exception carries the run, and the warning is given too."""
+    provider = Limited(Config(provider="scripted", limits_url="memory://"))
+
+    def broken(record: EpisodeRecord) -> None:
+        provider.limiter().events = None  # type: ignore[union-attr, method-assign, assignment]
+        raise OSError("the disk is full")
+
+    with (
+        pytest.warns(RunWarning, match=r"limiter\.events raised TypeError"),
+        pytest.raises(RunInterrupted, match="the disk is full") as caught,
+    ):
+        run(make_episodes(3), provider=provider, on_episode=broken)
+    assert isinstance(caught.value.run, Run)
+    assert caught.value.run.counts() == {"ok": 1, "cancelled": 2}
+
+
+class Terminal(io.StringIO):
+    """A standard error that breaks when it is told, as one does that is closed or whose disk is full."""
+
+    error: Exception | None = None
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self.error is not None:
+            raise self.error
+        return super().write(text)
+
+
+@pytest.mark.parametrize("shown", [True, None])
+def test_closed_standard_error_costs_no_result(
+    shown: bool | None, make_episodes: MakeEpisodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nobody to draw a bar for."""
+    terminal = Terminal()
+    terminal.close()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    done = run(make_episodes(3), Config(provider="scripted"), progress=shown)
+    assert done.counts() == {"ok": 3}
+    assert done.stopped_because is None
+
+
+def test_terminal_that_goes_away_costs_no_result(
+    make_episodes: MakeEpisodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the bar with it and not the episodes: no call fails over it, and a warning tells of it."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    def on_episode(record: EpisodeRecord) -> None:
+        terminal.error = RuntimeError("the terminal is gone")
+
+    with pytest.warns(RunWarning, match="the progress bar raised RuntimeError: the terminal is gone"):
+        done = run(make_episodes(3, lines=2), Config(provider="scripted"), on_episode=on_episode)
+    assert done.counts() == {"ok": 3}
+
+
+def test_note_of_a_long_wait_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a bar a wait is told of in a line; that nobody can read it is no error of the run."""
+    clock = ManualClock()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    standing = Standing(Cause.TOKENS, clock.epoch() + 60, 2)
+    progress = Progress(3, shown=False, clock=clock, waits=lambda: standing)
+    terminal.close()
+    progress.look()
+    progress.look()
+    assert isinstance(progress.trouble, ValueError)
+
+
+def test_limiter_that_cannot_be_asked_costs_no_result(
+    make_episodes: MakeEpisodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bar shows what a run waits for; if that is not to be had, there is no bar any more."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+
+    def broken(self: Limiter) -> None:
+        raise StoreError("the file of the limits is gone")
+
+    monkeypatch.setattr(Limiter, "standing", broken)
+    provider = Limited(Config(provider="scripted", limits_url="memory://"))
+    with pytest.warns(RunWarning, match="the progress bar raised StoreError"):
+        done = run(make_episodes(3), provider=provider)
+    assert done.counts() == {"ok": 3}
+
+
+class Exiting(ScriptedSummarizationProvider):
+    """A provider that wants to end the program."""
+
+    def generate(self, request: Request) -> Any:
+        if request.episode_id == "e2":
+            sys.exit("bye")
+        return super().generate(request)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_exit_in_an_episode_costs_no_result(width: int, make_episodes: MakeEpisodes) -> None:
+    """What is no Exception ends the work; the run as far as it came is carried all the same."""
+    provider = Exiting(Config(provider="scripted", summary_batch_size=width))
+    with pytest.raises(RunInterrupted, match="SystemExit: bye") as caught:
+        run(make_episodes(6), provider=provider)
+    kept = caught.value.run
+    assert isinstance(kept, Run)
+    assert len(kept.records) == 6
+    assert set(kept.counts()) <= {"ok", "cancelled"}
+    assert width == 2 or kept.counts()["ok"] == 2
+
+
+def test_error_of_on_episode_is_told_though_a_call_hangs(make_episodes: MakeEpisodes) -> None:
+    """The grace time is over before the work is, and the reason of the stop is not forgotten over that."""
+    hangs, may_end = threading.Event(), threading.Event()
+
+    def replies(request: Request) -> str:
+        if request.episode_id == "e1":
+            hangs.set()
+            assert may_end.wait(PATIENCE_S)
+        else:
+            assert hangs.wait(PATIENCE_S)
+        return "Done."
+
+    def broken(record: EpisodeRecord) -> None:
+        raise OSError("the disk is full")
+
+    config = Config(provider="scripted", summary_batch_size=2, stop_grace_s=0)
+    provider = ScriptedSummarizationProvider(config, replies=replies)
+    try:
+        with pytest.raises(RunInterrupted, match="on_episode raised OSError: the disk is full") as caught:
+            run(make_episodes(2), provider=provider, on_episode=broken)
+    finally:
+        may_end.set()
+    assert isinstance(caught.value.run, Run)
+    assert caught.value.run.counts() == {"ok": 1, "cancelled": 1}
+    for thread in threading.enumerate():
+        if thread.name == "job":
+            thread.join(PATIENCE_S)
+
+
+def test_run_is_kept_and_its_answers_are_taken_again(make_episodes: MakeEpisodes, tmp_path: Path) -> None:
+    """The second of two equal runs asks nothing: its calls come from the store that the first has filled."""
+    config = Config(provider="scripted", store_url=f"sqlite:///{tmp_path}/runs.db", chunk_tokens=32)
+    first = run(make_episodes(3, lines=3), config)
+    second = run(make_episodes(3, lines=3), config)
+    assert not first.calls["reused"].any()
+    assert second.calls["reused"].all()
+    assert list(second.episodes["summary"]) == list(first.episodes["summary"])
 
 
 def test_config_of_a_given_provider_is_the_runs(make_episodes: MakeEpisodes) -> None:

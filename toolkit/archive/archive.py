@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -83,7 +84,7 @@ class Archive:
         self._read(lambda connection: None)
 
     def runs(self) -> pd.DataFrame:
-        """A row for each run, the newest last; the columns are declared in ``toolkit.archive.RUNS``."""
+        """Return a row for each run, the newest last; ``toolkit.archive.RUNS`` declares the columns."""
         return self._read(lambda connection: overview.runs_frame(connection, None))
 
     def run(self, run_id: str) -> Run:
@@ -106,7 +107,7 @@ class Archive:
         shown = self._address.shown
         return self._read(
             lambda connection: history.load_run(
-                connection, history.findoverview.runs_frame(connection, [run_id], shown)[0], shown
+                connection, history.find_runs(connection, [run_id], shown)[0], shown
             )
         )
 
@@ -177,8 +178,8 @@ class Archive:
         -------
         DataFrame
             A row for each run in the order given: ``run_id``, the settings in which they differ, and the
-            figures that are declared in ``toolkit.archive.FIGURES``. ``provider`` and ``model`` are those that
-            the runs had, whatever the config named.
+            figures that are declared in ``toolkit.archive.FIGURES``. ``provider`` and ``model`` are those
+            that the runs had, whatever the config named.
 
         Raises
         ------
@@ -192,9 +193,9 @@ class Archive:
     def delete(self, *run_ids: str) -> int:
         """Delete runs with all that is kept of them; return how many.
 
-        In an SQLite file nothing of their text is left, unless the file is in use elsewhere (``StoreError`` is
-        not raised for that): then it goes when the one that uses it last closes it. PostgreSQL writes over
-        what is deleted in its own time.
+        Of their text nothing is left in an SQLite file, and the file gets shorter. While somebody else uses
+        the file, or a run goes on, the text is overwritten where it stood, but copies may be left until the
+        next deletion. PostgreSQL writes over what is deleted in its own time.
 
         Raises
         ------
@@ -252,8 +253,8 @@ class Archive:
     ) -> Path:
         """Write the frames ``runs``, ``episodes``, ``calls``, ``attempts`` and ``limits``, a file for each.
 
-        Files of an earlier export are replaced, and each is whole at any moment. In CSV, text from transcripts
-        and models is made harmless for spreadsheets; in Parquet it stands as it is.
+        Files of an earlier export are replaced, and each is whole at any moment. In CSV, text from
+        transcripts and models is made harmless for spreadsheets; in Parquet it stands as it is.
 
         Parameters
         ----------
@@ -281,7 +282,7 @@ class Archive:
             raise ConfigError(f"format={format!r} must be 'csv' or 'parquet'")
         if format == "parquet":
             try:
-                import pyarrow  # noqa: F401
+                import_module("pyarrow")
             except ImportError:
                 raise MissingDependency("export to Parquet", "pyarrow", "parquet") from None
         frames = self._read(lambda to: _frames(to, self._ids(to, run_id)))
@@ -317,19 +318,13 @@ class Archive:
         if given is None:
             return None
         names = [given] if isinstance(given, str) else given
-        return history.findoverview.runs_frame(connection, names, self._address.shown)
+        return history.find_runs(connection, names, self._address.shown)
 
     def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        from toolkit.store.address import MEMORY
         from toolkit.store.opened import store_at
 
         # Anew each time: the file may have been replaced since.
-        store = store_at(self._address)
-        if self._address.url == MEMORY:
-            # There is one connection, and runs of other threads write on it: in line with them.
-            found: T = store.commit(work=work)
-            return found
-        with store.reading() as connection:
+        with store_at(self._address).reading() as connection:
             return work(connection)
 
     def _rid(self, work: Callable[[sa.Connection], int]) -> int:

@@ -30,6 +30,7 @@ def older_runs(connection: sa.Connection, before: float) -> list[str]:
 
 
 def delete_runs(connection: sa.Connection, ids: Sequence[str]) -> None:
+    """Delete the rows of runs in all tables."""
     import sqlalchemy as sa
 
     from toolkit.store import schema
@@ -48,6 +49,7 @@ def delete_runs(connection: sa.Connection, ids: Sequence[str]) -> None:
 
 
 def delete_texts(connection: sa.Connection, ids: Sequence[str]) -> int:
+    """Delete the summaries and replies of runs; return how many of them had any."""
     import sqlalchemy as sa
 
     from toolkit.store import schema

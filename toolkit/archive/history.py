@@ -1,4 +1,4 @@
-"""What a store holds of runs, read back: which there are, how they ended, and their records as they made them."""
+"""What a store holds of runs: which there are, how they ended, and their records as they made them."""
 
 from __future__ import annotations
 
@@ -255,16 +255,19 @@ def _span_s(records: Sequence[EpisodeRecord]) -> float:
 
 
 def among(query: Any, column: Any, ids: Sequence[str] | None) -> Any:
+    """Narrow a query to some runs; None: all."""
     return query if ids is None else query.where(column.in_(ids))
 
 
 def count_where(which: Any) -> Any:
+    """Return an aggregate: how many rows meet a condition."""
     import sqlalchemy as sa
 
     return sa.func.sum(sa.case((which, 1), else_=0))
 
 
 def sum_where(which: Any, column: Any) -> Any:
+    """Return an aggregate: the sum over the rows that meet a condition; null if nothing is known."""
     import sqlalchemy as sa
 
     return sa.func.sum(sa.case((which, column)))

@@ -55,12 +55,14 @@ FIGURES = (
 
 
 def runs_frame(connection: sa.Connection, ids: Sequence[str] | None) -> pd.DataFrame:
+    """Return a row for each of some runs, or of all, the oldest first."""
     names = [column.name for column in RUNS]
     rows = runs_rows(connection, ids)
     return make_frame(RUNS, [[values.get(name) for name in names] for values in rows])
 
 
 def compare_frame(connection: sa.Connection, ids: Sequence[str]) -> pd.DataFrame:
+    """Return the settings in which runs differ, and their figures, in the order of the ids."""
     import sqlalchemy as sa
 
     from toolkit.store import schema
@@ -68,13 +70,12 @@ def compare_frame(connection: sa.Connection, ids: Sequence[str]) -> pd.DataFrame
     runs, attempts = schema.runs.c, schema.attempts.c
     configs = connection.execute(sa.select(runs.id, runs.config).where(runs.id.in_(ids)))
     settings = {row.id: json.loads(row.config) for row in configs}
-    refused = dict(
-        connection.execute(
-            sa.select(attempts.run_id, sa.func.count())
-            .where(attempts.run_id.in_(ids), attempts.error_kind == RateLimited.__name__)
-            .group_by(attempts.run_id)
-        ).tuples()
+    refusals = connection.execute(
+        sa.select(attempts.run_id, sa.func.count())
+        .where(attempts.run_id.in_(ids), attempts.error_kind == RateLimited.__name__)
+        .group_by(attempts.run_id)
     )
+    refused = {row[0]: row[1] for row in refusals}
     found = {}
     for values in runs_rows(connection, ids):
         run_id, span_s = values["run_id"], values["makespan_s"] or None

@@ -10,7 +10,6 @@ from toolkit.archive.history import (
     GOES_ON,
     among,
     count_where,
-    episode_of_call,
     running_ids,
     steps,
     sum_where,
@@ -120,10 +119,11 @@ def calls_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wante
         "attempts": sa.select(sa.func.count()).where(same).correlate(schema.calls).scalar_subquery(),
         "key": sa.func.nullif(calls.key, ""),
     }
+    places = _places(ids)
     query = (
         sa.select(*((dict(calls) | computed)[column.name] for column in CALLS))
-        .select_from(schema.calls.join(schema.runs, runs.id == calls.run_id))
-        .order_by(runs.number, calls.started_at, _place_of_call(), *steps(calls))
+        .select_from(_with_places(schema.calls.join(schema.runs, runs.id == calls.run_id), calls, places))
+        .order_by(runs.number, calls.started_at, sa.func.coalesce(places.c.position, _LAST), *steps(calls))
     )
     query = _filtered(among(query, calls.run_id, ids), calls, wanted)
     return make_frame(CALLS, connection.execute(query).all())
@@ -137,10 +137,13 @@ def attempts_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wa
 
     runs, calls, attempts = schema.runs.c, schema.calls.c, schema.attempts.c
     same = sa.and_(attempts.run_id == calls.run_id, attempts.call_id == calls.call_id)
+    places = _places(ids)
+    tries = schema.calls.join(schema.attempts, same).join(schema.runs, runs.id == calls.run_id)
+    place = sa.func.coalesce(places.c.position, _LAST)
     query = (
         sa.select(*(attempts[column.name] for column in ATTEMPTS))
-        .select_from(schema.calls.join(schema.attempts, same).join(schema.runs, runs.id == calls.run_id))
-        .order_by(runs.number, _place_of_call(), *steps(calls), attempts.attempt)
+        .select_from(_with_places(tries, calls, places))
+        .order_by(runs.number, place, *steps(calls), attempts.attempt)
     )
     query = _filtered(among(query, calls.run_id, ids), calls, wanted)
     return make_frame(ATTEMPTS, connection.execute(query).all())
@@ -162,7 +165,7 @@ def limits_of(connection: sa.Connection, ids: Sequence[str] | None) -> pd.DataFr
     )
     frames = [
         limits_frame(
-            row.id, [LimitEvent(*values) for values in unpack_events(row.events)], row.limits_began_at
+            row.id, [LimitEvent(*values) for values in unpack_events(row.events)], row.limits_began_at or 0.0
         )
         for row in connection.execute(among(query, runs.id, ids))
     ]
@@ -190,9 +193,22 @@ def _filtered(query: Any, columns: Any, wanted: Wanted) -> Any:
     return query
 
 
-def _place_of_call() -> Any:
+def _places(ids: Sequence[str] | None) -> Any:
+    """Return a table of the episodes' positions; grouped, so that SQLite makes an index of it.
+
+    Without one it would go through all episodes of a run for each of its calls.
+    """
     import sqlalchemy as sa
 
     from toolkit.store import schema
 
-    return sa.func.coalesce(episode_of_call(schema.episodes.c.position), _LAST)
+    episodes = schema.episodes.c
+    query = sa.select(episodes.run_id, episodes.episode_id, sa.func.min(episodes.position).label("position"))
+    return among(query.group_by(episodes.run_id, episodes.episode_id), episodes.run_id, ids).subquery()
+
+
+def _with_places(source: Any, calls: Any, places: Any) -> Any:
+    import sqlalchemy as sa
+
+    same = sa.and_(places.c.run_id == calls.run_id, places.c.episode_id == calls.episode_id)
+    return source.outerjoin(places, same)

@@ -11,8 +11,9 @@ deciding       ``settings`` the numbers, ``decisions`` questions and answers, ``
 learning       ``headers`` what a server says, ``calibration`` what follows, ``share`` how much was used
 sharing        ``state`` the seam and one process's memory, ``shared`` one file for all processes,
                ``holders`` who is still alive, ``axis`` one time for all
-waiting        ``waiting`` how a thread sleeps, ``limiter`` the line of waiters, ``registry`` one limiter
-               for each quota key
+waiting        ``waiting`` how a thread sleeps, ``together`` many threads' decisions in one transaction,
+               ``admission`` what a waiter is told, ``limiter`` the line of waiters, ``registry`` one
+               limiter for each quota key
 =============  =========================================================================================
 
 The way of a request::
@@ -25,12 +26,13 @@ The way of a request::
 
 from __future__ import annotations
 
+from toolkit.limits.admission import Admission, DayExhausted, Standing, WaitCancelled
 from toolkit.limits.charges import Demand
 from toolkit.limits.core import LimiterCore
 from toolkit.limits.decisions import Cause, Exhausted, Lease, LeaseError, LimitEvent, Refusal, Wait
 from toolkit.limits.headers import Observation, Reading, read_headers
 from toolkit.limits.laws import Dimension
-from toolkit.limits.limiter import Admission, DayExhausted, Limiter, Standing, WaitCancelled
+from toolkit.limits.limiter import Limiter
 from toolkit.limits.registry import limiter_for, open_state
 from toolkit.limits.settings import LimitSettings
 from toolkit.limits.share import quota_share, quota_shares, waiting_spans

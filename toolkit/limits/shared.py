@@ -120,10 +120,13 @@ class SqliteState:
                 self._versions.clear()
             execute = self._file.execute
             execute("BEGIN IMMEDIATE")
+            unwritten = None
             known, text = self._versions.pop(core, (-1, ""))  # not known any more, if this ends in an error
             try:
                 row = execute("SELECT version FROM book_1 WHERE quota_key = ?", (core.quota_key,)).fetchone()
                 version = 0 if row is None else int(row[0])
+                if row is None:
+                    unwritten = core.dump()
                 if row is not None and version != known:
                     (text,) = execute(
                         "SELECT state FROM book_1 WHERE quota_key = ?", (core.quota_key,)
@@ -142,6 +145,8 @@ class SqliteState:
             except BaseException:
                 if self._file.in_transaction:
                     execute("ROLLBACK")
+                if unwritten is not None:  # nothing is there that the next one could read
+                    core.load(unwritten)
                 raise
             self._versions[core] = (version, changed)
 

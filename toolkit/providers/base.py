@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from types import CodeType, FunctionType, TracebackType
@@ -19,6 +18,7 @@ from toolkit.harmless import whole_characters
 from toolkit.limits import Dimension, Limiter, LimitSettings, limiter_for, open_state
 from toolkit.mapreduce import Prompt, SummarySettings, drive, map_reduce
 from toolkit.protocols import Retry, RetryDecision, SummarizeParams
+from toolkit.providers.chunk_pool import ChunkPool
 from toolkit.records import Reply, Request, Summary
 from toolkit.retry import RetryPolicy
 from toolkit.tokens import estimate_tokens
@@ -116,12 +116,9 @@ class SummarizationProvider(ABC):
         steps = map_reduce(text, told.episode_id, settings, self.count_tokens)
         if told.chunk_parallelism == 1:
             return drive(steps, calls.generate, None, told.on_plan)
-        pool = ThreadPoolExecutor(told.chunk_parallelism, thread_name_prefix="chunk")
-        try:
+        # At the usual end no call is left; on a second Ctrl-C those under way are not waited for.
+        with ChunkPool(told.chunk_parallelism) as pool:
             return drive(steps, calls.generate, pool, told.on_plan)
-        finally:
-            # At the usual end no call is left; on a second Ctrl-C those under way are not waited for.
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def settings(self) -> SummarySettings:
         """Return how a text is cut and asked about: the config's settings, else this provider's."""
@@ -177,7 +174,10 @@ class SummarizationProvider(ABC):
         if isinstance(error, ProviderError):
             return RetryDecision(error, Retry.NEVER)
         if isinstance(error, (ConnectionError, TimeoutError)):
-            return RetryDecision(TransientError(f"{type(error).__name__}: {error}"), Retry.TRANSIENT)
+            # Only a connection that was never made is certain to have cost nothing.
+            paid_unknown = not isinstance(error, ConnectionRefusedError)
+            transient = TransientError(f"{type(error).__name__}: {error}")
+            return RetryDecision(transient, Retry.TRANSIENT, paid_unknown=paid_unknown)
         return RetryDecision(RequestRejected(f"{type(error).__name__}: {error}"), Retry.NEVER)
 
     def price(self, reply: Reply) -> float | None:
@@ -288,18 +288,37 @@ def within_limits(settings: SummarySettings, limiter: Limiter) -> SummarySetting
 
 
 def code_digest(kind: type) -> str:
-    """Return a digest of the code of a class and of those between it and `SummarizationProvider`."""
+    """Return a digest of the code of a class and of those that it is made of, but for the toolkit's own.
+
+    Methods with their defaults, and values of the class that are plain; what they take from their module, and
+    what an instance was made with, is not in it.
+    """
     found = hashlib.sha256()
     for place in kind.__mro__:
-        if place is SummarizationProvider:
-            break
+        if place in (ABC, object) or place.__module__.partition(".")[0] == "toolkit":
+            continue
         for name, value in sorted(vars(place).items()):
-            function = getattr(value, "__func__", getattr(value, "fget", value))
+            function = getattr(value, "__func__", getattr(value, "fget", getattr(value, "func", value)))
             if isinstance(function, FunctionType):
-                found.update(f"{name} {_code(function.__code__)}".encode())
+                defaults = _value(function.__defaults__), _value(function.__kwdefaults__)
+                found.update(f"{name} {_code(function.__code__)} {defaults}".encode())
+            elif not name.startswith("__"):
+                found.update(f"{name} {_value(value)}".encode())
     return found.hexdigest()[:16]
 
 
 def _code(code: CodeType) -> str:
-    constants = [_code(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {constants}"
+    return f"{code.co_code.hex()} {code.co_names} {_value(code.co_consts)}"
+
+
+def _value(value: object) -> str:
+    """Return a constant in writing, the same in every process; nothing of what may hold an address."""
+    if isinstance(value, CodeType):
+        return _code(value)
+    if isinstance(value, set | frozenset):
+        return f"set {sorted(map(_value, value))}"
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} {[_value(item) for item in value]}"
+    if isinstance(value, dict):
+        return f"dict {[(_value(key), _value(item)) for key, item in value.items()]}"
+    return ascii(value) if isinstance(value, str | bytes | int | float | complex | None) else ""

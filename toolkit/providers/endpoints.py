@@ -98,7 +98,7 @@ def check_key(
         if endpoint.loopback:
             return PLACEHOLDER_KEY
         raise AuthenticationFailed(f"{endpoint.host} needs a key; set {names}", provider=provider)
-    if not (key.isascii() and key.isprintable()) or key != key.strip():
+    if not (key.isascii() and key.isprintable()) or " " in key:
         raise ConfigError(f"the key in {names} holds blanks, line ends or letters that no key has")
     if endpoint.scheme == "http" and not endpoint.loopback and not allow_insecure_http:
         raise ConfigError(

@@ -299,7 +299,7 @@ def _decision(
         message = message[:_LONGEST_MESSAGE] + " …"
     request_id = headers.get("x-request-id") or headers.get("request-id") or headers.get("apim-request-id")
     if request_id:
-        message += f" (request {request_id})"
+        message += mask(f" (request {request_id})", where.key)
     retry_after_s = None
     if verdict.retry is not Retry.NEVER:
         retry_after_s = read_headers(headers, _answered_at(headers)).retry_after_s

@@ -18,7 +18,7 @@ from toolkit.mapreduce import Prompt
 from toolkit.prices import Price, find_price, list_prices, read_prices, undated
 from toolkit.protocols import RetryDecision
 from toolkit.providers.answers import UnusableAnswer, kept_headers
-from toolkit.providers.base import SummarizationProvider
+from toolkit.providers.base import SummarizationProvider, code_digest
 from toolkit.providers.endpoints import Endpoint, check_key, digest_key, scrub
 from toolkit.providers.failures import Where, decide
 from toolkit.providers.families import (
@@ -330,6 +330,7 @@ class HostedProvider(SummarizationProvider):
         """Return address, model, the vendor's way of asking, and how hard the model thinks."""
         return {
             "provider": self.name,
+            "code": code_digest(type(self)),
             "model": self.model,
             "endpoint": self._where.endpoint.url,
             "api": self._api(),

@@ -12,7 +12,7 @@ from toolkit.engines.loading import EngineSpec, LoadedModel, acquire_model, rele
 from toolkit.engines.queue import Job
 from toolkit.errors import ConfigError, ContextTooLong
 from toolkit.mapreduce import Prompt, SummarySettings
-from toolkit.providers.base import SummarizationProvider
+from toolkit.providers.base import SummarizationProvider, code_digest
 from toolkit.records import Reply, Request, StopReason, Usage
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class TransformersSummarizationProvider(SummarizationProvider):
         engine = self._loaded().engine
         return {
             "provider": self.name,
+            "code": code_digest(type(self)),
             "model": self.model,
             "weights": engine.weights.fingerprint,
             "engine": "torch",

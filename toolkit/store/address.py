@@ -67,11 +67,13 @@ def default_path(folder: Path | None = None) -> Path:
     """Return ``.toolkit/runs.db`` in the nearest project root from a folder upwards, else in the folder.
 
     A project root holds ``.git``, ``pyproject.toml`` or a ``.toolkit`` of its own. The user's home is none,
-    whatever it holds: runs of unrelated projects would meet there.
+    whatever it holds, and nothing above it: runs of unrelated projects would meet there.
     """
     folder = (folder or Path.cwd()).absolute()
     home = Path.home()
     for place in (folder, *folder.parents):
-        if place != home and any((place / mark).exists() for mark in _PROJECT_MARKS):
+        if place == home:
+            break
+        if any((place / mark).exists() for mark in _PROJECT_MARKS):
             return place / ".toolkit" / "runs.db"
     return folder / ".toolkit" / "runs.db"

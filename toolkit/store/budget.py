@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import CancelledError
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
@@ -21,8 +22,13 @@ from toolkit.store.store import Store
 
 LOOK_S = 0.2
 """How often to look whether another process has given something back."""
+MOST = 2**62
+"""A larger ceiling than this comes to the same, and databases count in 64 bits."""
 _UNITS = ("nano_usd", "tokens", "calls")
-_budgets, _reservations = schema.budgets, schema.reservations
+_budgets, _reservations, _runs = schema.budgets, schema.reservations, schema.runs
+_abandoned: WeakKeyDictionary[Store, set[int]] = WeakKeyDictionary()
+"""Numbers of reservations that were to be settled when the store could not be written."""
+_abandoned_lock = threading.Lock()
 
 
 class Ceiling(NamedTuple):
@@ -49,25 +55,33 @@ class Budget:
     name : str
     ceiling : Ceiling
         In force from now on, whatever it was before.
-    fresh : bool
-        Whether what was spent before counts no more.
+    scope : str, optional
+        The run whose own budget it is: what was spent up to its last complete start counts no more.
     """
 
-    def __init__(self, store: Store, name: str, ceiling: Ceiling, *, fresh: bool = False) -> None:
+    def __init__(self, store: Store, name: str, ceiling: Ceiling, *, scope: str | None = None) -> None:
         self._store = store
         self._name = name
+        self._scope = scope
         self._holder = holders.this_process()
         self._given_back = threading.Condition()
-        limits = {f"limit_{unit}": value for unit, value in zip(_UNITS, ceiling, strict=True)}
-        spent: dict[str, int | None] = {f"spent_{unit}": 0 for unit in _UNITS}
-        nothing = spent | {f"held_{unit}": 0 for unit in _UNITS}
+        with _abandoned_lock:
+            self._abandoned = _abandoned.setdefault(store, set())
+        limits = zip(_UNITS, ceiling, strict=True)
+        self._limits = {f"limit_{unit}": None if most is None else min(most, MOST) for unit, most in limits}
+        store.commit(work=self._open)
 
-        def open_(connection: sa.Connection) -> None:
-            changed = limits | spent if fresh else limits
-            if not connection.execute(_of(_budgets.update(), name).values(**changed)).rowcount:
-                connection.execute(_budgets.insert().values(name=name, **limits, **nothing))
-
-        store.commit(work=open_)
+    def _open(self, connection: sa.Connection) -> None:
+        nothing = {f"{kind}_{unit}": 0 for kind in ("spent", "held") for unit in _UNITS}
+        row = {"name": self._name, **self._limits, **nothing}
+        # Two may open it at once, and only one of them makes it.
+        self._store.database.insert(connection, _budgets, [row], again=True)
+        connection.execute(_of(_budgets.update(), self._name).values(**self._limits))
+        # In the transaction that looks: another start that has begun since could have spent something.
+        if self._scope is not None and _is_over(connection, self._scope):
+            self._settle_lost(connection)  # what the dead held was part of what counts no more
+            spent = {f"spent_{unit}": 0 for unit in _UNITS}
+            connection.execute(_of(_budgets.update(), self._name).values(**spent))
 
     def reserve(self, most: Spending, stop: threading.Event) -> Reservation:
         """Take what a call could need at most.
@@ -84,7 +98,7 @@ class Budget:
             If the store cannot be written.
         """
         while True:
-            taken = self._store.commit(work=lambda connection: self._take(connection, most))
+            taken = self._store.commit(work=self._taking(most))
             if isinstance(taken, Reservation):
                 return taken
             if short := _short(taken, most):
@@ -98,27 +112,56 @@ class Budget:
     def _shown(self) -> str:
         return "the run's budget" if self._name.startswith("run ") else f"the budget {self._name!r}"
 
-    def _take(self, connection: sa.Connection, most: Spending) -> Reservation | Any:
-        """Reserve, or return the row of the budget that has no room."""
+    def _taking(self, most: Spending) -> Work:
+        tried: list[int] = []
+        return lambda connection: self._take(connection, most, tried)
+
+    def _take(self, connection: sa.Connection, most: Spending, tried: list[int]) -> Reservation | Any:
+        """Reserve, or return the row of the budget that has no room.
+
+        ``tried`` holds the number of a transaction that is done again, since its end is not known.
+        """
         if connection.execute(_TAKE, {"named": self._name, **_amounts(most)}).rowcount:
             row = {"budget": self._name, "holder": self._holder, **most._asdict()}
             done = connection.execute(_reservations.insert(), row)
             assert done.inserted_primary_key is not None
-            return Reservation(done.inserted_primary_key[0], most)
-        self._give_up_dead(connection)
+            number = done.inserted_primary_key[0]
+            with _abandoned_lock:
+                self._abandoned.update(tried)
+                self._abandoned.discard(number)  # one that was rolled back is given out again
+            tried[:] = [number]
+            return Reservation(number, most)
+        # Who settles for others holds the budget's row first: else two who do could wait for each other.
+        connection.execute(_of(_budgets.select(), self._name).with_for_update())
+        self._settle_lost(connection)
         return connection.execute(_of(_budgets.select(), self._name)).one()
 
-    def _give_up_dead(self, connection: sa.Connection) -> None:
-        """Count as spent what processes hold that live no more."""
-        query = sa.select(_reservations).where(_reservations.c.budget == self._name)
-        for row in connection.execute(query).all():
-            if row.holder != self._holder and not holders.is_alive(row.holder):
-                held = Spending(row.nano_usd, row.tokens, row.calls)
-                _settle(connection, self._name, Reservation(row.number, held), held)
+    def _settle_lost(self, connection: sa.Connection) -> None:
+        """Count as spent what nobody will settle: of processes that live no more, or abandoned by ours."""
+        of_this = _reservations.c.budget == self._name
+        others = sa.select(_reservations.c.holder).where(of_this, _reservations.c.holder != self._holder)
+        dead = [
+            holder
+            for holder in connection.execute(others.distinct()).scalars().all()
+            if not holders.is_alive(holder)
+        ]
+        with _abandoned_lock:
+            abandoned = list(self._abandoned)
+        if not dead and not abandoned:
+            return
+        lost = sa.or_(_reservations.c.holder.in_(dead), _reservations.c.number.in_(abandoned))
+        for row in connection.execute(sa.select(_reservations).where(of_this, lost)).all():
+            held = Spending(row.nano_usd, row.tokens, row.calls)
+            _settle(connection, self._name, Reservation(row.number, held), held)
 
     def settling(self, reservation: Reservation, spent: Spending) -> Work:
         """Return what settles a reservation, to be done in the transaction that keeps its call."""
         return lambda connection: _settle(connection, self._name, reservation, spent)
+
+    def abandon(self, reservation: Reservation) -> None:
+        """Leave a reservation that could not be settled; who finds no room for his own settles it in full."""
+        with _abandoned_lock:
+            self._abandoned.add(reservation.number)
 
     def settled(self) -> None:
         """Wake those who wait for something to be given back."""
@@ -135,6 +178,13 @@ class Budget:
 
 def _of(statement: Any, name: str) -> Any:
     return statement.where(_budgets.c.name == name)
+
+
+def _is_over(connection: sa.Connection, scope: str) -> bool:
+    """Whether no start of a run waits to be gone on with: the last one was complete, or there is none."""
+    starts = sa.select(_runs.c.complete).where(_runs.c.scope == scope).order_by(_runs.c.number.desc())
+    last = connection.execute(starts.limit(1)).first()
+    return last is None or bool(last.complete)
 
 
 _TAKE = (

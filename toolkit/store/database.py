@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from toolkit.store.troubles import TROUBLES, explain
 
 BUSY_S = 5.0
 """Longest wait for another process's transaction before it counts as a trouble."""
+MIGRATION_S = 60.0
+"""Longest wait, in PostgreSQL, for another process that brings the tables up to date."""
 MIGRATIONS = "toolkit:store/migrations"
 _READ = "toolkit_reads"
 _ANSWERS = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
@@ -71,6 +74,7 @@ class Database:
             self._turn_on_wal(connection)
         with _migrating_lock, connection.begin():
             if connection.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = {1000 * MIGRATION_S:.0f}"))
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
             _bring_up_to_date(connection, self.address)
 
@@ -99,6 +103,8 @@ class Database:
                 with self._explained():
                     if self._writer is None:
                         self._check_place()
+                        if self.address.path is not None:
+                            _check_rights(self.address.path)
                         self._writer = self._engine.connect()
                     with self._writer.begin():
                         yield self._writer
@@ -125,11 +131,14 @@ class Database:
         names = tuple(rows[0])
         statement = self._inserts.get((table.name, names, again))
         if statement is None:
-            statement = str(table.insert().compile(dialect=connection.dialect, column_keys=list(names)))
+            statement = str(
+                table.insert().inline().compile(dialect=connection.dialect, column_keys=list(names))
+            )
             if again:
                 statement += " ON CONFLICT DO NOTHING"
             self._inserts[table.name, names, again] = statement
-        connection.exec_driver_sql(statement, list(rows))
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.executemany(statement, rows)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -163,7 +172,7 @@ class Database:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except TROUBLES as error:
+        except (*TROUBLES, self._engine.dialect.loaded_dbapi.Error) as error:
             # Not chained: the frames of drivers hold passwords, which some tracebacks show.
             raise explain(error, self.address) from None
 
@@ -205,7 +214,25 @@ class Database:
             if writer is not None:
                 with suppress(*TROUBLES):  # as when its server is gone
                     writer.close()
+            if self.address.url == MEMORY:
+                with suppress(*TROUBLES):  # it was closed before
+                    with self._engine.connect() as connection:
+                        memory: Any = connection.connection.driver_connection
+                    memory.end()
             self._engine.dispose()
+
+
+class _Memory(sqlite3.Connection):
+    """Memory, which SQLAlchemy would close, and lose, after Ctrl-C in the middle of a statement."""
+
+    def close(self) -> None:
+        """End what is under way."""
+        with suppress(sqlite3.ProgrammingError):  # it was ended before
+            self.rollback()
+
+    def end(self) -> None:
+        """Close it in earnest."""
+        super().close()
 
 
 def _make_engine(address: Address) -> sa.Engine:
@@ -213,9 +240,8 @@ def _make_engine(address: Address) -> sa.Engine:
     if address.url == MEMORY or address.path is not None:
         options["paramstyle"] = "named"  # takes rows as they are
     if address.url == MEMORY:
-        engine = sa.create_engine(
-            "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}, **options
-        )
+        memory = sqlite3.connect(":memory:", check_same_thread=False, factory=_Memory)
+        engine = sa.create_engine("sqlite://", poolclass=StaticPool, creator=lambda: memory, **options)
     elif address.path is not None:
         engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(address.path)),
@@ -235,6 +261,7 @@ def _make_engine(address: Address) -> sa.Engine:
             )
         except ImportError:
             raise MissingDependency("a store in PostgreSQL", "psycopg", "postgres") from None
+        sa.event.listen(engine, "connect", _on_connect_to_server)
         return engine
     sa.event.listen(engine, "connect", _on_connect)
     sa.event.listen(engine, "begin", _on_begin)
@@ -246,6 +273,11 @@ def _on_connect(connection: Any, record: object) -> None:
     connection.isolation_level = None
     # A killed process loses nothing; a power cut may lose the last commits and leaves the rest whole.
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _on_connect_to_server(connection: Any, record: object) -> None:
+    connection.execute(f"SET lock_timeout = {1000 * BUSY_S:.0f}")
+    connection.commit()
 
 
 def _on_begin(connection: sa.Connection) -> None:
@@ -280,14 +312,25 @@ def _inode(path: Path) -> tuple[int, int]:
 def _make_file(path: Path, address: Address) -> None:
     """Make the file by hand: sqlite3 would make it readable for everybody; its side files take its mode."""
     try:
+        if path.exists():
+            _check_rights(path)
+            return
         made = [place for place in path.parents if not place.exists()]
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.parent in made and path.parent.name == ".toolkit":
             # What is kept is the user's own and belongs into no repository.
             (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # To open and close one that is there would drop the locks that this process has on it: POSIX's way.
+        with suppress(FileExistsError):  # another process was first
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
         raise explain(error, address) from None
+
+
+def _check_rights(path: Path) -> None:
+    """Refuse what SQLite would open for reading only, and then make side files that are as read-only."""
+    if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _bring_up_to_date(connection: sa.Connection, address: Address) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 
 from toolkit.store.address import Address
+from toolkit.store.database import BUSY_S
 from toolkit.store.store import Store
 
 _opened: dict[Address, Store] = {}
-_opened_lock = threading.Lock()
+_opened_lock = threading.RLock()
 
 
 def store_at(address: Address) -> Store:
@@ -22,7 +24,10 @@ def store_at(address: Address) -> Store:
     """
     with _opened_lock:
         store = _opened.get(address)
-        if store is None or store.lost():
+        if store is not None and store.lost():
+            store.database.close()  # those who still use it are told at their next commit
+            store = None
+        if store is None:
             store = _opened[address] = Store(address)
         return store
 
@@ -38,6 +43,7 @@ def close_stores() -> None:
 def _before_fork() -> None:
     # A child that inherits a connection to an SQLite file believes in locks that it does not have, and the
     # parent could clear the log away under it (sqlite.org/howtocorrupt.html, 2.6).
+    _opened_lock.acquire(timeout=BUSY_S)
     for store in _opened.values():
         store.database.before_fork()
 
@@ -45,11 +51,13 @@ def _before_fork() -> None:
 def _in_parent() -> None:
     for store in _opened.values():
         store.database.after_fork()
+    with suppress(RuntimeError):  # it was not taken
+        _opened_lock.release()
 
 
 def _in_child() -> None:
     global _opened_lock
-    _opened_lock = threading.Lock()
+    _opened_lock = threading.RLock()
     for store in _opened.values():
         store.forget()
 

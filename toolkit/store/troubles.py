@@ -35,7 +35,7 @@ _SQLITE = {
     "SQLITE_NOTADB": ("is no SQLite database", f"move the file away, or {_ELSEWHERE}", False),
 }
 _POSTGRESQL = {
-    # by class of SQLSTATE
+    # by SQLSTATE or its class
     "08": ("cannot be reached", "see that the server runs and the address is right", True),
     "25": ("is read-only", "set store_url to the server that takes writes", True),
     "28": (
@@ -45,9 +45,10 @@ _POSTGRESQL = {
     ),
     "3D": ("does not exist on the server", "make it with: createdb NAME", False),
     "40": ("asks to do a transaction again", "nothing: it is done again", True),
-    "42": ("does not let this user do that", "give the user the right to make and write tables", False),
+    "42501": ("does not let this user do that", "give the user the right to make and write tables", False),
     "53": ("has no room left", "free disk space or connections on the server", True),
     "55": ("is locked by another session", "end the session that keeps it locked", True),
+    "57014": ("broke off what was to be done", "see why: a statement_timeout, an administrator", True),
     "57": ("is shutting down or starting", "see that the server runs", True),
     "58": ("cannot be read or written on its disk", "check the server's disk", True),
     "XX": ("is damaged", "look into the server's log", False),
@@ -87,7 +88,7 @@ def _known(cause: BaseException) -> tuple[str, str, bool] | None:
         return _SQLITE.get("_".join(code.split("_")[:2]))
     state = getattr(cause, "sqlstate", None)
     if state:
-        return _POSTGRESQL.get(state[:2])
+        return _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
     # No connection was made, or it broke, and there is nobody who could give a state. Of a password that
     # is refused psycopg gives none either, and only the server's words tell.
     if type(cause).__name__ != "OperationalError":
