@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from toolkit.engines.weights import list_models
     from toolkit.errors import (
         AuthenticationFailed,
+        BudgetExceeded,
         ConfigError,
         ContextTooLong,
         MissingDependency,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         RateLimited,
         RequestRejected,
         RunInterrupted,
+        StoreError,
         ToolkitError,
         TranscriptError,
         TransientError,
@@ -54,6 +56,7 @@ _HOMES = {
     "toolkit.engines.weights": ("list_models",),
     "toolkit.errors": (
         "AuthenticationFailed",
+        "BudgetExceeded",
         "ConfigError",
         "ContextTooLong",
         "MissingDependency",
@@ -64,6 +67,7 @@ _HOMES = {
         "RateLimited",
         "RequestRejected",
         "RunInterrupted",
+        "StoreError",
         "ToolkitError",
         "TranscriptError",
         "TransientError",
@@ -87,6 +91,7 @@ __all__ = [
     "AnthropicSummarizationProvider",
     "Archive",
     "AuthenticationFailed",
+    "BudgetExceeded",
     "Config",
     "ConfigError",
     "ContextTooLong",
@@ -106,6 +111,7 @@ __all__ = [
     "RunHandle",
     "RunInterrupted",
     "ScriptedSummarizationProvider",
+    "StoreError",
     "SummarizationProvider",
     "Summary",
     "SystemClock",
