@@ -1,9 +1,9 @@
 """Words, stems and sentences of a text, for comparing texts: the same in every place that counts them.
 
-On ASCII text the words are those of ROUGE-1.5.5 (runs of letters and digits, in lower case), so that scores can
-be compared with published ones. Beyond ASCII, letters with their marks are words as well, and a script that
-writes no blanks between words (Chinese, Japanese, Thai …) is taken character by character. Punctuation, symbols
-and emoji are no words.
+On ASCII text the words are those of ROUGE-1.5.5 (runs of letters and digits, in lower case), so that scores
+can be compared with published ones. Beyond ASCII, letters with their marks are words as well, and a script
+that writes no blanks between words (Chinese, Japanese, Thai …) is taken character by character. Punctuation,
+symbols and emoji are no words.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _NO_BLANKS = (
 )
 _WITHOUT_BLANKS = re.compile(f"[{_NO_BLANKS}]")
 _ASCII_WORD = re.compile("[a-z0-9]+")
+_LETTERS_AND_DIGITS = re.compile(r"[^\W_]+")
 
 # A sentence ends after its mark and what closes with it, before a blank; full-width marks need none.
 _SENTENCE_END = re.compile(
@@ -35,29 +36,33 @@ _WRITES_NO_STOPS = re.compile("[\u0e00-\u0eff]")
 
 _FUNCTION_WORDS = """
 a about above across actually after again against ago ah alright all almost along already also although always
-am an and another any anybody anyone anything anyway anywhere are aren around as at away back basically be became
-because become been before behind being below between beyond both but by bye came can cannot come comes coming
-could couldn d definitely did didn do does doesn doing don done down during each eh either else enough er erm
-especially even ever every everybody everyone everything everywhere exactly except few first for from further gave
-get gets getting give gives go goes going gone gonna good got gotta great had hadn has hasn have haven having he
-hello her here hers herself hey hi him himself his hm hmm how however huh i if in indeed instead into is isn it
-its itself just keep kind kinda knew know knows last least less let like likely little ll lot lots m made make
-makes making many may maybe me mean means might mine mm mmm more most mostly much must my myself near never next
-nice no nobody none nor not nothing now o of off oh ok okay on once one ones only onto or other others our ours
-ourselves out over own part people perhaps please pretty probably put quite rather re really right s said same saw
-say saying says second see seem seems seen several shall she should shouldn since so some somebody somehow someone
-something sometimes somewhere soon sort still stuff such sure t take takes taking tell than thank thanks that the
-their theirs them themselves then there therefore these they thing things think thinking this those though thought
-three through to together told too took toward towards try trying two uh uhm um under unless until up upon us use
-used using usually ve very wanna want wanted wants was wasn way ways we welcome well went were weren what whatever
-when whenever where whether which while who whoever whole whom whose why will with within without won wonderful
-would wouldn yeah yep yes yet you your yours yourself yourselves
+am an and another any anybody anyone anything anyway anywhere are aren around as at away back basically be
+became because become been before behind being below between beyond both but by bye came can cannot come comes
+coming could couldn d definitely did didn do does doesn doing don done down during each eh either else enough
+er erm especially even ever every everybody everyone everything everywhere exactly except few first for from
+further gave get gets getting give gives go goes going gone gonna good got gotta great had hadn has hasn have
+haven having he hello her here hers herself hey hi him himself his hm hmm how however huh i if in indeed
+instead into is isn it its itself just keep kind kinda knew know knows last least less let like likely little
+ll lot lots m made make makes making many may maybe me mean means might mine mm mmm more most mostly much must
+my myself near never next nice no nobody none nor not nothing now o of off oh ok okay on once one ones only
+onto or other others our ours ourselves out over own part people perhaps please pretty probably put quite
+rather re really right s said same saw say saying says second see seem seems seen several shall she should
+shouldn since so some somebody somehow someone something sometimes somewhere soon sort still stuff such sure t
+take takes taking tell than thank thanks that the their theirs them themselves then there therefore these they
+thing things think thinking this those though thought three through to together told too took toward towards
+try trying two uh uhm um under unless until up upon us use used using usually ve very wanna want wanted wants
+was wasn way ways we welcome well went were weren what whatever when whenever where whether which while who
+whoever whole whom whose why will with within without won wonderful would wouldn yeah yep yes yet you your
+yours yourself yourselves
 """
 
 
 @cache
-def _any_word() -> re.Pattern[str]:
-    """Compile the pattern of words beyond ASCII; it takes all marks of Unicode, which ``re`` has no name for."""
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Compile what finds a mark or a character that stands alone, and what finds words of all kinds.
+
+    The marks of Unicode have no name in ``re``: they are looked up, once.
+    """
     marks, start = [], None
     for code in range(0x300, 0x1F000):
         is_mark = unicodedata.category(chr(code)).startswith("M")
@@ -66,9 +71,10 @@ def _any_word() -> re.Pattern[str]:
         elif not is_mark and start is not None:
             marks.append(f"{chr(start)}-{chr(code - 1)}")
             start = None
-    mark = f"[{''.join(marks)}]"
+    mark = "".join(marks)
     letter = rf"[^\W_{_NO_BLANKS}]"
-    return re.compile(rf"{letter}+(?:{mark}+{letter}*)*|[{_NO_BLANKS}](?<=\w){mark}*")
+    any_word = re.compile(rf"{letter}+(?:[{mark}]+{letter}*)*|[{_NO_BLANKS}](?<=\w)[{mark}]*")
+    return re.compile(f"[{mark}{_NO_BLANKS}]"), any_word
 
 
 def words(text: str) -> list[str]:
@@ -81,7 +87,10 @@ def words(text: str) -> list[str]:
     """
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
-    return _any_word().findall(unicodedata.normalize("NFKC", text).casefold())
+    text = unicodedata.normalize("NFKC", text).casefold()
+    unusual, any_word = _patterns()
+    # Most texts have nothing unusual, which takes half the time; so does looking at each character once only.
+    return (any_word if unusual.search("".join(set(text))) else _LETTERS_AND_DIGITS).findall(text)
 
 
 @lru_cache(maxsize=2**18)
@@ -117,8 +126,8 @@ def function_stems() -> frozenset[str]:
 def content(stemmed: Sequence[str]) -> list[str]:
     """Return what a text is about, of its stems: without function words and fillers of English.
 
-    Of scripts without blanks, whose single characters say little, the pairs of neighbours take their place. In
-    other languages function words stay in: figures made of them compare within a language only.
+    Of scripts without blanks, whose single characters say little, the pairs of neighbours take their place.
+    In other languages function words stay in: figures made of them compare within a language only.
     """
     little = function_stems()
     found = [word for word in stemmed if word not in little]

@@ -1,7 +1,7 @@
 """What the baselines share: summaries that are parts of the text, taken without any model.
 
-A baseline is the yardstick beside a model. It takes the whole text at once, so that its summary does not depend
-on how a model's chunks are cut; ``chunk_tokens`` that a config states is kept all the same.
+A baseline is the yardstick beside a model. It takes the whole text at once, so that its summary does not
+depend on how a model's chunks are cut; ``chunk_tokens`` that a config states is kept all the same.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def fitting(said: Sequence[str], order: Sequence[int], cap: int) -> list[int]:
 
 
 def cut_to(text: str, cap: int, count_tokens: CountTokens) -> str:
-    """Return as many whole words of a text as come to ``cap`` tokens, or letters where the first is too long."""
+    """Return as many whole words of a text as ``cap`` tokens hold; letters if the first word is too long."""
     if count_tokens(text) <= cap:
         return text
     low, high = 0, len(text)

@@ -1,15 +1,15 @@
 r"""The classical extractive baseline: LexRank.
 
-A sentence matters as far as others that matter are like it: its rank is its share of a random walk from sentence
-to sentence along their likeness (Erkan and Radev 2004, "LexRank: Graph-based Lexical Centrality as Salience in
-Text Summarization", section 3.3, without a threshold). With :math:`\hat x_i` the tf-idf vector of sentence
-:math:`i` over content stems, of length 1, and :math:`d` the damping,
+A sentence matters as far as others that matter are like it: its rank is its share of a random walk from
+sentence to sentence along their likeness (Erkan and Radev 2004, "LexRank: Graph-based Lexical Centrality as
+Salience in Text Summarization", section 3.3, without a threshold). With :math:`\hat x_i` the tf-idf vector of
+sentence :math:`i` over content stems, of length 1, and :math:`d` the damping,
 
 .. math:: r_j = (1 - d) / n + d \sum_i r_i \frac{\hat x_i \hat x_j}{\sum_k \hat x_i \hat x_k}
 
-Libraries that have it keep the matrix of all pairs and fetch the data of a sentence splitter at their first use.
-Here the matrix is never made: each step is two passes over the words, so that a transcript of an hour takes a
-tenth of a second.
+Libraries that have it keep the matrix of all pairs and fetch the data of a sentence splitter at their first
+use. Here the matrix is never made: each step is two passes over the words, so that a transcript of an hour
+takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ def lexrank(bags: Sequence[Counter[str]]) -> list[float]:
     import numpy as np
 
     count = len(bags)
-    numbers = {word: number for number, word in enumerate(dict.fromkeys(word for bag in bags for word in bag))}
+    numbers: dict[str, int] = {}
+    for bag in bags:
+        for word in bag:
+            numbers.setdefault(word, len(numbers))
     if not numbers:
         return [1 / count] * count
     rows = np.repeat(np.arange(count), [len(bag) for bag in bags])
