@@ -124,17 +124,21 @@ def function_stems() -> frozenset[str]:
 
 
 def content(stemmed: Sequence[str]) -> list[str]:
-    """Return what a text is about, of its stems: without function words and fillers of English.
+    """Return what a text is about, of its stems in their order: without English function words and fillers.
 
     Of scripts without blanks, whose single characters say little, the pairs of neighbours take their place.
     In other languages function words stay in: figures made of them compare within a language only.
     """
     little = function_stems()
-    found = [word for word in stemmed if word not in little]
-    if not any(_stands_alone(word) for word in found):
-        return found
-    pairs = [a + b for a, b in pairwise(stemmed) if _stands_alone(a) and _stands_alone(b)]
-    return [word for word in found if not _stands_alone(word)] + pairs
+    if not any(map(_stands_alone, set(stemmed))):
+        return [word for word in stemmed if word not in little]
+    found = []
+    for word, following in pairwise([*stemmed, ""]):
+        if not _stands_alone(word):
+            found += [word] if word not in little else []
+        elif following and _stands_alone(following):
+            found.append(word + following)
+    return found
 
 
 def _stands_alone(word: str) -> bool:

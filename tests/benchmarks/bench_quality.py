@@ -1,8 +1,8 @@
 """How the embedded model's summaries compare with the baselines: how texts begin, and LexRank.
 
 ROUGE F-measures against the references of the samples, and measures without a reference; see
-``toolkit.quality``. One reference an episode and five episodes are few: read the summaries too. Prints them, a
-table of episodes, the means with their 95 % intervals and, last, one JSON line.
+``toolkit.quality``. One reference an episode and five episodes are few: read the summaries too. Prints them,
+a table of episodes, the means with their 95 % intervals and, last, one JSON line.
 """
 
 from __future__ import annotations

@@ -141,6 +141,15 @@ def test_the_loopback_server_is_at_hand() -> None:
     assert "testing" in dir(toolkit)
 
 
+def test_quality_is_at_hand() -> None:
+    """``tk.quality`` loads when it is named, and what it computes with when something is scored."""
+    assert "toolkit.quality" not in modules_after("import toolkit")
+    loaded = modules_after("import toolkit as tk\ntk.quality.scores")
+    assert "toolkit.quality" in loaded
+    assert loaded & {"numpy", "pandas", "nltk", "rouge_score"} == set()
+    assert "quality" in dir(toolkit)
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     """``hasattr`` and tab completion rely on it."""
     with pytest.raises(AttributeError, match="module 'toolkit' has no attribute 'nonsense'"):

@@ -136,5 +136,7 @@ def cut_to(text: str, cap: int, count_tokens: CountTokens) -> str:
     while low < high:  # The longest beginning that fits.
         middle = (low + high + 1) // 2
         low, high = (middle, high) if count_tokens(text[:middle]) <= cap else (low, middle - 1)
-    words = text[: low + 1].rsplit(maxsplit=1)
-    return words[0] if len(words) > 1 else text[:low]
+    beginning = text[:low]
+    if not text[low].isspace():  # It ends within a word.
+        beginning = beginning.rsplit(maxsplit=1)[0] if len(beginning.split()) > 1 else beginning
+    return beginning.rstrip()

@@ -32,7 +32,7 @@ TOLERANCE = 1e-6
 MOST_STEPS = 200
 
 FEWEST_STEMS = 4
-"""A shorter sentence ("So the bees.") is like many and tells little; taken only where there is no other."""
+"""A shorter sentence ("So the bees.") is like many and tells little; taken only where there are no others."""
 
 TOO_ALIKE = 0.5
 """Cosine from which on a sentence says again what one that was taken has said."""
@@ -53,7 +53,8 @@ class ExtractiveSummarizationProvider(BaselineProvider):
             return []
         bags = [Counter(content(stems(sentence))) for sentence in said]
         ranks = lexrank(bags)
-        order = sorted(range(len(said)), key=lambda index: (len(bags[index]) < FEWEST_STEMS, -ranks[index]))
+        telling = [index for index, bag in enumerate(bags) if len(bag) >= FEWEST_STEMS] or range(len(said))
+        order = sorted(telling, key=lambda index: -ranks[index])
         taken = fitting(said, _different(order, bags, said, cap), cap) or order[:1]
         return [said[index] for index in sorted(taken)]
 

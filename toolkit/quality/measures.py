@@ -10,7 +10,7 @@ Coverage
     :math:`w_1 … w_n` of its content stems, :math:`C = |\{i: w_i \in S\}| / n`: how much of what is said is
     about what the summary names. It grows with the summary's length; compare at about equal lengths.
 Evenness of coverage
-    The transcript is cut into ten parts of equal numbers of words, :math:`c_p` is the coverage of part
+    The content of the transcript is cut into ten parts of equal length, :math:`c_p` is the coverage of part
     :math:`p`, and :math:`E = (\sum c_p)^2 / (10 \sum c_p^2)` (Jain, Chiu and Hawe 1984, "A Quantitative
     Measure of Fairness"): 1 where all parts are covered alike, 0.1 where a single one is covered at all.
 Novelty
@@ -53,7 +53,7 @@ class Source:
     words : int
         Words spoken.
     parts : tuple of list of str
-        The content stems of each of its parts, in their order.
+        The content stems of each tenth of it, in their order.
     lines : tuple of list of str
         All its stems, and those of each speaker's name.
     """
@@ -66,10 +66,11 @@ class Source:
     def of(cls, episode: Episode) -> Source:
         """Take an episode apart."""
         said = stems(episode.text)
-        edges = [len(said) * part // PARTS for part in range(PARTS + 1)]
+        about = content(said)
+        edges = [len(about) * part // PARTS for part in range(PARTS + 1)]
         return cls(
             words=len(said),
-            parts=tuple(content(said[left:right]) for left, right in pairwise(edges)),
+            parts=tuple(about[left:right] for left, right in pairwise(edges)),
             lines=(said, *map(stems, episode.speakers)),
         )
 
@@ -146,7 +147,7 @@ def _coverage(named: set[str], source: Source) -> tuple[float | None, float | No
     total = sum(map(len, source.parts))
     if not total:
         return None, None
-    # A part of fillers only has nothing that could be covered.
+    # Of less than ten content stems some parts are empty: there is nothing that could be covered.
     shares = [hit / len(part) for hit, part in zip(hits, source.parts, strict=True) if part]
     squares = sum(share * share for share in shares)
     evenness = sum(shares) ** 2 / (len(shares) * squares) if squares else None
