@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.tokenizers import DefaultTokenizer
 
@@ -13,6 +13,7 @@ ROUGE_WORDS = DefaultTokenizer(use_stemmer=True)
 
 
 @given(st.text(st.characters(codec="ascii")))
+@settings(deadline=None)
 def test_stems_of_ascii_text_are_those_of_rouge(text: str) -> None:
     """Scores compare with published ones only if the words are the same."""
     assert stems(text) == ROUGE_WORDS.tokenize(text)
@@ -41,6 +42,7 @@ def test_words_beyond_ascii(text: str, expected: list[str]) -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_has_words_without_blanks(text: str) -> None:
     """No text breaks it, no word holds white space or is empty, and all are in lower case for good."""
     for word in words(text):

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import toolkit as tk
@@ -89,8 +89,8 @@ def test_extractive_keeps_the_order_of_the_talk() -> None:
 )
 def test_instructions_are_not_part_of_the_text(name: str, template: str) -> None:
     """A config made for a model, with its prompt, gives the same baseline."""
-    settings = {"system_prompt": "You are a bee.", "summary_max_tokens": 30}
-    assert summary_of(name, TALK, direct_prompt=template, **settings) == summary_of(
+    shared = {"system_prompt": "You are a bee.", "summary_max_tokens": 30}
+    assert summary_of(name, TALK, direct_prompt=template, **shared) == summary_of(
         name, TALK, summary_max_tokens=30
     )
 
@@ -145,6 +145,7 @@ def test_costs_nothing(name: str) -> None:
     text=st.text(st.characters(exclude_categories=["Cs"]), max_size=300).filter(str.split),
     cap=st.integers(1, 60),
 )
+@settings(deadline=None)
 def test_any_text_within_the_cap(name: str, text: str, cap: int) -> None:
     """Whatever the text, the reply keeps the cap, is the same again, and is made of the text's characters."""
     provider = get_provider(Config(provider=name))
@@ -182,6 +183,7 @@ bags = st.lists(
 
 
 @given(bags)
+@settings(deadline=None)
 def test_ranks_are_those_of_the_full_matrix(sentences: list[Counter[str]]) -> None:
     """The random walk without the matrix ends where the definition with it does."""
     import numpy as np
@@ -200,6 +202,14 @@ def test_ranks_are_those_of_the_full_matrix(sentences: list[Counter[str]]) -> No
     ranks = np.linalg.solve(np.eye(count) - 0.85 * walk.T, np.full(count, 0.15 / count))
     assert lexrank(sentences) == pytest.approx(ranks, abs=1e-5)
     assert sum(lexrank(sentences)) == pytest.approx(1)
+
+
+def test_talk_without_full_stops_is_cut() -> None:
+    """A recognizer that writes none makes one sentence of a whole episode; no word of it is lost."""
+    text = " ".join(f"bees{n}" for n in range(150))
+    parts = sentences_of(text)
+    assert [len(part.split()) for part in parts] == [60, 60, 30]
+    assert " ".join(parts) == text
 
 
 def test_sentences_without_content_are_left_out_unless_there_are_no_others() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import ConfigError
@@ -132,6 +132,7 @@ def test_interval_holds_the_truth_as_often_as_it_says() -> None:
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=20))
+@settings(deadline=None)
 def test_interval_is_around_the_mean(values: list[float]) -> None:
     """The mean lies in the middle, and a higher level is wider."""
     narrow, wide = mean_interval(values, 0.5), mean_interval(values, 0.99)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -21,6 +21,7 @@ def source(text: str) -> Source:
 
 
 @given(prose, prose)
+@settings(deadline=None)
 def test_rouge_is_that_of_the_library(summary: str, reference: str) -> None:
     """On ASCII text the scores are those of rouge-score by hand, with its own tokenizer and stemmer."""
     expected = RougeScorer(list(ROUGE), use_stemmer=True).score(reference, summary)
@@ -146,6 +147,7 @@ def test_measures_without_blanks() -> None:
 
 
 @given(texts, texts)
+@settings(deadline=None)
 def test_all_measures_keep_their_range(summary: str, transcript: str) -> None:
     """No text breaks a measure or brings it out of its range."""
     found = figures(summary, source(transcript))
@@ -158,6 +160,7 @@ def test_all_measures_keep_their_range(summary: str, transcript: str) -> None:
 
 
 @given(prose.filter(lambda text: any(map(str.isalpha, text))))
+@settings(deadline=None)
 def test_quoting_everything_is_full_coverage_without_novelty(text: str) -> None:
     """The whole transcript as its own summary covers all, evenly, and says nothing new."""
     found = figures(text, source(text))
@@ -168,6 +171,7 @@ def test_quoting_everything_is_full_coverage_without_novelty(text: str) -> None:
 
 
 @given(prose, prose, prose)
+@settings(deadline=None)
 def test_coverage_grows_with_the_summary(summary: str, more: str, transcript: str) -> None:
     """A longer summary never covers less."""
     short, long = (figures(text, source(transcript)).coverage for text in (summary, f"{summary} {more}"))
