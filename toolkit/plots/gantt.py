@@ -140,7 +140,7 @@ def _bars(ax: Axes, calls: pd.DataFrame, bottoms: np.ndarray, height: float) -> 
 
 
 def _ends(ax: Axes, calls: pd.DataFrame, middles: np.ndarray) -> list[tuple[Any, str]]:
-    """Mark calls that failed or were cancelled at their ends, and reused ones, which took no time."""
+    """Mark calls that failed or were cancelled at their ends, and those that took no time: reused ones."""
     old = reused(calls).to_numpy()
     status = calls["status"].to_numpy()
     legend = []
@@ -148,6 +148,7 @@ def _ends(ax: Axes, calls: pd.DataFrame, middles: np.ndarray) -> list[tuple[Any,
         ("failed", status == "failed", "X", "#7a1f1f"),
         ("cancelled", status == "cancelled", "|", "black"),
         ("reused", old, "D", "white"),
+        ("no time", (status == "ok") & ~old & (calls["end"] == calls["start"]).to_numpy(), "|", "black"),
     ):
         if there.any():
             (marks,) = ax.plot(
