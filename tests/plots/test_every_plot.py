@@ -263,8 +263,6 @@ def test_five_thousand_cells_are_quick(plot: str) -> None:
 @pytest.mark.parametrize("plot", OF_RUN)
 def test_what_is_no_run_is_said(plot: str) -> None:
     """With what to give instead."""
-    if plot == "quota_share":
-        pytest.skip("it reads no time and no order: any run's frames will do")
     with pytest.raises(ConfigError, match=r"needs a run, as tk\.run.* this is a str"):
         OF_RUN[plot]("run")
     calls = SimpleNamespace(calls=pd.DataFrame({"a": [1]}), limits=pd.DataFrame({"a": [1]}))

@@ -150,6 +150,15 @@ def test_quality_is_at_hand() -> None:
     assert "quality" in dir(toolkit)
 
 
+def test_plots_are_at_hand() -> None:
+    """``tk.plots.timeline`` needs no import of its own, and matplotlib loads when something is drawn."""
+    assert "toolkit.plots" not in modules_after("import toolkit")
+    loaded = modules_after("import toolkit as tk\ntk.plots.timeline")
+    assert "toolkit.plots" in loaded
+    assert "matplotlib" not in loaded
+    assert "plots" in dir(toolkit)
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     """``hasattr`` and tab completion rely on it."""
     with pytest.raises(AttributeError, match="module 'toolkit' has no attribute 'nonsense'"):
