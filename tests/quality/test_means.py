@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import random
-import statistics
 from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from toolkit.errors import ConfigError
-from toolkit.quality import MEANS, mean_interval, means, scores
-from toolkit.quality.averages import MEASURES, student_t
+from toolkit.quality import MEANS, means, scores
+from toolkit.quality.averages import MEASURES
 from toolkit.records import Episode, Status
 
 EPISODES = [
@@ -87,59 +83,16 @@ def test_empty_run(make_run: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("share", "freedom", "quantile"),
-    # From printed tables of Student's t.
-    [
-        (0.975, 1, 12.706),
-        (0.975, 2, 4.303),
-        (0.975, 4, 2.776),
-        (0.95, 9, 1.833),
-        (0.995, 3, 5.841),
-        (0.9995, 1, 636.62),
-        (0.975, 30, 2.042),
-        (0.975, 1000, 1.962),
-        (0.975, 10**6, 1.960),
-    ],
-)
-def test_student_t(share: float, freedom: int, quantile: float) -> None:
-    """The quantiles are those of the tables."""
-    assert student_t(share, freedom) == pytest.approx(quantile, abs=6e-4, rel=1e-4)
-
-
-def test_interval_by_hand() -> None:
-    """1, 2, 3: mean 2, deviation 1, and 4.303 standard errors to each side."""
-    assert mean_interval([1, 2, 3]) == (
-        3,
-        2,
-        pytest.approx(2 - 4.3027 / 3**0.5, 1e-4),
-        pytest.approx(2 + 4.3027 / 3**0.5, 1e-4),
-    )
-    assert mean_interval([0.4]) == (1, 0.4, None, None)
-    assert mean_interval([]) == (0, None, None, None)
-
-
-def test_interval_holds_the_truth_as_often_as_it_says() -> None:
-    """Of 2,000 samples of five, 90 % intervals miss the true mean in about one in ten."""
-    source = random.Random(1)
-    held = 0
-    for _ in range(2000):
-        found = mean_interval([source.gauss(0.3, 0.1) for _ in range(5)], 0.9)
-        assert found.low is not None
-        assert found.high is not None
-        held += found.low <= 0.3 <= found.high
-    assert held / 2000 == pytest.approx(0.9, abs=0.02)
-
-
-@given(st.lists(st.floats(-100, 100), min_size=2, max_size=20))
-@settings(deadline=None)
-def test_interval_is_around_the_mean(values: list[float]) -> None:
-    """The mean lies in the middle, and a higher level is wider."""
-    narrow, wide = mean_interval(values, 0.5), mean_interval(values, 0.99)
-    assert narrow.mean == pytest.approx(statistics.fmean(values))
-    assert None not in narrow
-    assert None not in wide
-    assert wide.low <= narrow.low <= narrow.mean <= narrow.high <= wide.high  # type: ignore[operator]
+def test_intervals_are_those_of_the_episodes(make_run: Any) -> None:
+    """Summaries of 1, 2 and 3 words: a mean of 2, and 4.303 / sqrt(3) to each side; of one episode, none."""
+    summaries = {"bees": "a", "cats": "b c", "dogs": "d e f"}
+    found = row(means(scores(make_run(summaries), EPISODES)), None, "words")
+    assert (found.mean, found.n) == (2, 3)
+    assert (found.low, found.high) == (pytest.approx(2 - 2.4841, abs=1e-3), pytest.approx(4.4841, abs=1e-3))
+    alone = row(means(scores(make_run({"bees": "a"}), EPISODES)), None, "words")
+    assert (alone.mean, alone.n) == (1, 1)
+    assert pd.isna(alone.low)
+    assert pd.isna(alone.high)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ are baselines for every table; what does not beat them needs no model.
 
 from __future__ import annotations
 
-from toolkit.quality.averages import MEANS, Interval, mean_interval, means
+from toolkit.quality.averages import MEANS, means
 from toolkit.quality.reading import SideBySide, side_by_side
 from toolkit.quality.scoring import SCORES, scores
 
-__all__ = ["MEANS", "SCORES", "Interval", "SideBySide", "mean_interval", "means", "scores", "side_by_side"]
+__all__ = ["MEANS", "SCORES", "SideBySide", "means", "scores", "side_by_side"]

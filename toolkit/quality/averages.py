@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ConfigError
 from toolkit.frames import COUNT, REAL, TEXT, Column
+from toolkit.intervals import mean_interval
 from toolkit.quality.scoring import FIGURES, ROUGE_COLUMNS, SCORES, frame_of
 
 if TYPE_CHECKING:
@@ -30,15 +30,6 @@ MEANS = (
 MEASURES = (*ROUGE_COLUMNS, *FIGURES)
 
 
-class Interval(NamedTuple):
-    """A mean and its confidence interval; None where there are too few values."""
-
-    n: int
-    mean: float | None
-    low: float | None
-    high: float | None
-
-
 def means(
     scores: pd.DataFrame, measures: Sequence[str] | None = None, *, confidence: float = 0.95
 ) -> pd.DataFrame:
@@ -46,7 +37,9 @@ def means(
 
     ROUGE is averaged for each kind of reference by itself. Measures without a reference are averaged over all
     episodes of the run, each once. Failed episodes are in no mean, neither as 0 nor in silence: ``failed``
-    counts them, and a mean beside a high count is one over the easy episodes.
+    counts them, and a mean beside a high count is one over the easy episodes. Intervals are Student's t and
+    not a bootstrap's: that resamples the few episodes there usually are, and is far too narrow for less than
+    some twenty of them. Their ends may lie outside of a measure's range.
 
     Parameters
     ----------
@@ -67,6 +60,8 @@ def means(
     ConfigError
         If a measure is none, or the level is no share.
     """
+    if not 0 < confidence < 1:
+        raise ConfigError(f"confidence={confidence!r} must be between 0 and 1, such as 0.95")
     wanted = list(MEASURES if measures is None else measures)
     for name in wanted:
         if name not in MEASURES:
@@ -85,61 +80,21 @@ def means(
     return frame_of(MEANS, rows)
 
 
-def mean_interval(values: Iterable[float], confidence: float = 0.95) -> Interval:
-    r"""Return a mean with Student's t interval.
-
-    .. math:: \bar x \pm t_{n-1} \, s / \sqrt n
-
-    and not a bootstrap's: that resamples the few episodes there usually are, and is far too narrow for less
-    than some twenty of them. The ends of the interval may lie outside of a measure's range.
-
-    Raises
-    ------
-    ConfigError
-        If the level is not between 0 and 1.
-    """
-    if not 0 < confidence < 1:
-        raise ConfigError(f"confidence={confidence!r} must be between 0 and 1, such as 0.95")
-    taken = [float(value) for value in values]
-    n = len(taken)
-    if not n:
-        return Interval(0, None, None, None)
-    mean = math.fsum(taken) / n
-    if n == 1:
-        return Interval(1, mean, None, None)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in taken) / (n - 1))
-    half = student_t((1 + confidence) / 2, n - 1) * deviation / math.sqrt(n)
-    return Interval(n, mean, mean - half, mean + half)
-
-
-def student_t(share: float, freedom: int) -> float:
-    r"""Return the quantile of Student's t distribution for a ``share`` from 0.5 on.
-
-    With :math:`t = \sqrt\nu \tan\theta` its density becomes :math:`\cos^{\nu-1}\theta` on
-    :math:`(-\pi/2, \pi/2)`, whose integral from 0 is summed up and read backwards.
-    """
-    import numpy as np
-
-    # Beyond 40 standard deviations nothing is left, and many degrees of freedom need the fine grid.
-    theta = np.linspace(0, min(math.pi / 2, 40 / math.sqrt(freedom)), 100_001)
-    density = np.cos(theta) ** (freedom - 1)
-    below = np.concatenate(([0.0], np.cumsum((density[1:] + density[:-1]) / 2)))
-    reached = np.interp((share - 0.5) * 2 * below[-1], below, theta)
-    return math.sqrt(freedom) * math.tan(float(reached))
-
-
 def _rows(
     group: pd.DataFrame, kind: str | None, measures: Sequence[str], confidence: float
 ) -> Iterable[dict[str, Any]]:
     for measure in measures:
-        interval = mean_interval(group[measure].dropna(), confidence)
+        mean = mean_interval(group[measure].astype(float), confidence)
         yield {
             **{name: group[name].iloc[0] for name in ("run_id", "provider", "model")},
             "kind": kind,
             "measure": measure,
             "episodes": len(group),
             "failed": int(group["status"].isin(["failed", "cancelled"]).sum()),
-            **interval._asdict(),
+            "n": mean.number,
+            "mean": mean.mean if mean.number else None,
+            "low": mean.mean - mean.half_width if mean.number > 1 else None,
+            "high": mean.mean + mean.half_width if mean.number > 1 else None,
         }
 
 
