@@ -86,15 +86,17 @@ class Phases:
 
 
 class Admit(NamedTuple):
-    """Wait until the limiter lets a request go; answered with its `Admission`."""
+    """Wait until the limiter lets a request go, those of a lower order first; answered with `Admission`."""
 
     demand: Demand
+    order: float
 
 
 class Attempt(NamedTuple):
-    """Ask the provider once; answered with its `Reply`."""
+    """Ask the provider once, for the ``number``-th time from 1; answered with its `Reply`."""
 
     request: Request
+    number: int
 
 
 class Pause(NamedTuple):
@@ -178,7 +180,7 @@ class Calls:
         if isinstance(step, Pause):
             return self._params.clock.sleep(step.seconds, self._params.stop)
         assert self._limiter is not None
-        return self._limiter.acquire(step.demand, self._params.order, self._params.stop)
+        return self._limiter.acquire(step.demand, step.order, self._params.stop)
 
     def steps(self, request: Request) -> Steps:
         """Make one call and record it, for whoever does the steps.
@@ -368,7 +370,7 @@ class Calls:
         )
         while True:
             try:
-                admission: Admission = yield Admit(demand)
+                admission: Admission = yield Admit(demand, self._params.order)
             except WaitCancelled as stopped:
                 phases.spread({f"wait_{cause}_s": seconds for cause, seconds in stopped.waited_s.items()})
                 raise
@@ -385,7 +387,7 @@ class Calls:
         """Try once, record it, and tell the limiter how it went."""
         number = len(attempts) + 1
         try:
-            reply = yield Attempt(request)
+            reply = yield Attempt(request, number)
             if not isinstance(reply, Reply):
                 raise TypeError(f"generate returned {type(reply).__name__} and no Reply")
             # As it will be found: what is asked about it next must be the same question then.

@@ -35,6 +35,8 @@ PUBLIC = [
     "ConfigError",
     "ContextTooLong",
     "Episode",
+    "Faults",
+    "LatencyModel",
     "ManualClock",
     "MissingDependency",
     "ModelUnavailable",
@@ -50,6 +52,7 @@ PUBLIC = [
     "RunHandle",
     "RunInterrupted",
     "ScriptedSummarizationProvider",
+    "Simulations",
     "SummarizationProvider",
     "Summary",
     "SystemClock",
@@ -64,6 +67,7 @@ PUBLIC = [
     "load_episodes",
     "open_store",
     "run",
+    "simulate",
     "start",
 ]
 
