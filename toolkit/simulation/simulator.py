@@ -13,14 +13,16 @@ from toolkit.config import Config
 from toolkit.errors import ToolkitError
 from toolkit.harmless import whole_characters
 from toolkit.latency import LatencyModel
-from toolkit.limits import Limiter, MemoryState, StopEvent
+from toolkit.limits import Demand, Limiter, MemoryState, StopEvent
 from toolkit.mapreduce import follow, map_reduce
 from toolkit.protocols import Outcome, Provider, SummarizeParams
 from toolkit.providers.base import SummarizationProvider, within_limits
+from toolkit.providers.hosted import HostedProvider
 from toolkit.providers.transformers import TransformersSummarizationProvider
 from toolkit.records import Episode, EpisodeRecord, Reply, Request, Status, StopReason, Summary, Usage
 from toolkit.retry import RetryPolicy
 from toolkit.runs import Run
+from toolkit.simulation.account import Account
 from toolkit.simulation.agenda import EPOCH, Agenda, VirtualClock
 from toolkit.simulation.batches import Batches, Prompted
 from toolkit.simulation.faults import Faults, SimulatedFault, chances
@@ -74,6 +76,8 @@ class Simulator:
         if key is not None and limits is not None:
             self._limiter = Limiter(key, limits, MemoryState(), self._clock)
             self._settings = within_limits(self._settings, self._limiter)
+        shows = isinstance(provider, HostedProvider) and limits is not None
+        self._account = Account(limits) if shows and limits else None
         self._provider = provider
         self._rehearsed = Rehearsed(provider, latency.input_scale, learns)
         self._texts = MadeUpTexts(provider.count_tokens, self._rehearsed.input_scale)
@@ -212,11 +216,16 @@ class Simulator:
         request = step.request
         fault_chance, service_chance, length_chance = chances(self._seed, f"{request.call_id} {step.number}")
         given = self._rehearsed.server_count(request)
+        headers: dict[str, str] = {}
+        if self._account is not None and self._limiter is not None:
+            demand = Demand(given, request.max_output_tokens, self._rehearsed.body_bytes(request))
+            headers = self._account.count(self._limiter.now(), demand)
         written, cut = self._latency.reply_tokens(request.stage, request.max_output_tokens, length_chance)
         reply = Reply(
-            self._texts.reply(written),
+            self._texts.reply(written, cut),
             Usage(given, written, counter=self._rehearsed.counter),
             StopReason.LENGTH if cut else StopReason.STOP,
+            headers=headers,
         )
 
         def done(started: float | None, ended: float | None, width: int | None) -> None:

@@ -29,7 +29,8 @@ LOCAL_CONTEXT_TOKENS = 8192
 LOCAL_TEMPLATE_TOKENS = 32
 """Of a chat template, about; the model that would tell is not loaded."""
 
-_SENTENCE = "the " * 11 + "end."
+_WORDS = 20
+_SENTENCE = "the " * (_WORDS - 1) + "end."
 _SENTENCES_A_LINE = 4
 
 
@@ -155,16 +156,17 @@ class MadeUpTexts:
 
     def __init__(self, count_tokens: Callable[[str], int], scale: float) -> None:
         sample = " ".join([_SENTENCE] * 100)
-        self._tokens_a_word = scale * count_tokens(sample) / (100 * len(_SENTENCE.split()))
+        self._tokens_a_word = scale * count_tokens(sample) / (100 * _WORDS)
         self.reply = lru_cache(maxsize=4096)(self._reply)
         self.transcript = lru_cache(maxsize=1024)(self._transcript)
 
     def _words(self, tokens: int) -> int:
         return max(1, round(tokens / self._tokens_a_word))
 
-    def _reply(self, tokens: int) -> str:
-        """Return a text in one line."""
-        return _sentences(self._words(tokens), " ")
+    def _reply(self, tokens: int, cut: bool = False) -> str:
+        """Return a text in one line, that breaks off within a sentence if it was cut."""
+        text = _sentences(self._words(tokens), " ")
+        return text.removesuffix(" end.") + " the" if cut else text
 
     def _transcript(self, tokens: int) -> str:
         """Return a text in lines of some sentences."""
@@ -172,10 +174,9 @@ class MadeUpTexts:
 
 
 def _sentences(words: int, separator: str) -> str:
-    length = len(_SENTENCE.split())
     line = " ".join([_SENTENCE] * _SENTENCES_A_LINE)
-    lines, rest = divmod(words, length * _SENTENCES_A_LINE)
-    last = [_SENTENCE] * (rest // length)
-    if rest % length:
-        last.append("the " * (rest % length - 1) + "end.")
+    lines, rest = divmod(words, _WORDS * _SENTENCES_A_LINE)
+    last = [_SENTENCE] * (rest // _WORDS)
+    if rest % _WORDS:
+        last.append("the " * (rest % _WORDS - 1) + "end.")
     return separator.join([line] * lines + ([" ".join(last)] if last else []))
