@@ -80,7 +80,7 @@ class Simulator:
         self._account = Account(limits) if shows and limits else None
         self._provider = provider
         self._rehearsed = Rehearsed(provider, latency.input_scale, learns)
-        self._texts = MadeUpTexts(provider.count_tokens, self._rehearsed.input_scale)
+        self._texts = MadeUpTexts(self._rehearsed.count_tokens, self._rehearsed.input_scale)
         self._policy = RetryPolicy(max_attempts=config.max_attempts, total_s=config.retry_total_s)
         self._rng = luck  # of the jitter between tries
         self._batches = (
@@ -174,6 +174,7 @@ class Simulator:
                 order=number,
                 stop=self._stop,
                 on_drain=self._drain,
+                worker=worker,
                 clock=self._clock,
             ),
             self._policy,
@@ -181,7 +182,7 @@ class Simulator:
             limiter=self._limiter,
         )
         text = whole_characters(text)
-        steps = map_reduce(text, episode_id, self._settings, self._provider.count_tokens, f"{number:012x}")
+        steps = map_reduce(text, episode_id, self._settings, self._rehearsed.count_tokens, f"{number:012x}")
         rounds = follow(steps, lambda requests: None)
         outcomes: list[Outcome] | None = None
         while True:
@@ -191,7 +192,7 @@ class Simulator:
                 summary: Summary = end.value
                 return summary
             if len(requests) == 1:
-                outcomes = [(yield from self._call(calls, requests[0], worker))]
+                outcomes = [(yield from calls.steps(requests[0]))]
                 continue
             found: dict[int, Outcome] = {}
             jobs = (self._chunk(calls, request, place, found) for place, request in enumerate(requests))
@@ -201,13 +202,9 @@ class Simulator:
 
     def _chunk(self, calls: Calls, request: Request, place: int, found: dict[int, Outcome]) -> Steps:
         """Make one of several calls, and leave its place free for as long as it takes to take the next."""
-        found[place] = yield from self._call(calls, request, "chunk")
+        found[place] = yield from calls.steps(request)
         if self._latency.gap_s:
             yield Pause(self._latency.gap_s)
-
-    def _call(self, calls: Calls, request: Request, worker: str) -> Generator[Any, Any, Outcome]:
-        outcome = yield from calls.steps(request)
-        return replace(outcome, record=replace(outcome.record, worker=worker))
 
     # Attempts
 
@@ -228,21 +225,22 @@ class Simulator:
             headers=headers,
         )
 
-        def done(started: float | None, ended: float | None, width: int | None) -> None:
+        def done(reply: Reply) -> None:
             self._rehearsed.answered(request, reply)
-            answer(replace(reply, service_started=started, service_ended=ended, batch_size=width))
+            answer(reply)
 
         fault = self._faults.draw(fault_chance)
         if self._batches is not None:
 
             def served(started: float, ended: float, width: int) -> None:
-                self._agenda.after(self._latency.overhead_s, lambda: done(started, ended, width))
+                known = replace(reply, service_started=started, service_ended=ended, batch_size=width)
+                self._agenda.after(self._latency.overhead_s, lambda: done(known))
 
             self._batches.submit(Prompted(given, request.max_output_tokens, written, service_chance, served))
             return
         seconds = self._latency.service_s(given, written, 1, service_chance)
         if fault is None:
-            self._agenda.after(seconds, lambda: done(None, None, None))
+            self._agenda.after(seconds, lambda: done(reply))
             return
         if fault == "timeout":
             seconds = self._config.request_timeout_s

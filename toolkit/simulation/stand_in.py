@@ -100,6 +100,8 @@ class Rehearsed:
         self.price_bound = provider.price_bound
         self.input_bound = provider.input_bound
         self.body_bytes = provider.body_bytes
+        # Instructions come again with each episode, and so do texts that are known by their size only.
+        self.count_tokens = lru_cache(maxsize=2048)(provider.count_tokens)
         self.counter = "server" if isinstance(provider, HostedProvider) else "simulated"
         self._guesses = provider.token_counter == LearnedBytes.name
         default = CAUTIOUS_BYTES_PER_TOKEN / CHARACTERS_PER_TOKEN if self._guesses else 1.0
@@ -133,12 +135,11 @@ class Rehearsed:
         """Return what was estimated before anything was learned."""
         found = self._first.get(request.call_id)
         if found is None:
-            provider = self.provider
-            if not self._guesses:
-                found = provider.input_estimate(request)
-            else:
-                found = provider.count_tokens(request.system) + provider.count_tokens(request.prompt)
+            if isinstance(self.provider, HostedProvider):
+                found = self.count_tokens(request.system) + self.count_tokens(request.prompt)
                 found += chat_overhead(2 if request.system else 1)
+            else:
+                found = self.provider.input_estimate(request)
             self._first[request.call_id] = found
         return found
 
