@@ -34,6 +34,9 @@ HUBER = 1.345
 DOUBT = 6.0
 """Difference of the information criterion from which evidence counts as strong (Kass and Raftery, 1995)."""
 
+CLOCKS_APART_S = 0.001
+"""What the wall clock and the one that measures may be apart after a call."""
+
 _NEXT_BEST = {
     Stage.DIRECT: (Stage.DIRECT, Stage.REDUCE, Stage.MAP),
     Stage.MAP: (Stage.MAP, Stage.REDUCE, Stage.DIRECT),
@@ -135,7 +138,9 @@ class LatencyModel:
         if isinstance(given, Mapping):
             for stage in given:
                 if stage not in set(Stage):
-                    raise ConfigError(f"output_tokens: {stage!r} is no stage; {nearest_name(stage, Stage)}")
+                    raise ConfigError(
+                        f"output_tokens: {stage!r} is no stage; {nearest_name(str(stage), map(str, Stage))}"
+                    )
             lengths = {
                 str(stage): _quantiles(f"output_tokens[{stage!r}]", value) for stage, value in given.items()
             }
@@ -311,7 +316,8 @@ class LatencyModel:
         try:
             _check_names(values)
             if values.get("fitted") is not None:
-                values["fitted"] = Fit(*values["fitted"])
+                told = values["fitted"]
+                values["fitted"] = Fit._make(tuple(item) if isinstance(item, list) else item for item in told)
             return cls(**values)
         except (ConfigError, TypeError) as error:
             raise ConfigError(f"latency: {path}: {error}") from None
@@ -496,6 +502,8 @@ def _robust(terms: Array, seconds: Array) -> Array | None:
         if (weights <= 0).any():
             return None
         means = np.asarray(terms @ weights, dtype="float64")
+        if (means <= 0).any():  # of terms that are nothing for some calls
+            return None
         residuals = seconds / means - 1
         bound = HUBER * _scale(residuals)
         trust = np.minimum(1.0, bound / np.maximum(np.abs(residuals), 1e-12))
@@ -524,9 +532,10 @@ def _handovers(starts: Array, ends: Array) -> Array:
     import numpy as np
 
     starts, ends = np.sort(starts), np.sort(ends)
-    at_a_time = np.arange(1, len(starts) + 1) - np.searchsorted(ends, starts, side="right")
+    # Starts are read off another clock than lengths: what seems to overlap by less does not.
+    at_a_time = np.arange(1, len(starts) + 1) - np.searchsorted(ends - CLOCKS_APART_S, starts, side="right")
     width = int(at_a_time.max(initial=0))
-    return starts[width:] - ends[: len(starts) - width]
+    return np.maximum(0.0, starts[width:] - ends[: len(starts) - width])
 
 
 def _gaps(calls: pd.DataFrame) -> tuple[Array, Array]:

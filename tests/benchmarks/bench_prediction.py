@@ -72,7 +72,7 @@ SETTINGS = (
     Setting("tpm-8x8", "tokens", 8, 8, batch=4, parallel=4, slots=16, tpm=18_200),
     Setting("tpm-2x32", "tokens", 2, 32, batch=2, parallel=8, tpm=18_000),
     Setting("tpm-4x16", "tokens", 4, 16, batch=4, parallel=2, tpm=18_300),
-    Setting("slots-8x8", "slots", 8, 8, batch=8, parallel=8, slots=3),
+    Setting("slots-8x8", "slots", 8, 8, batch=8, parallel=8, slots=4),
     Setting("slots-4x16", "slots", 4, 16, batch=4, parallel=4, slots=5),
     Setting("latency-8x8-2x2", "latency", 8, 8, batch=2, parallel=2),
     Setting("latency-1x64-8", "latency", 1, 64, batch=1, parallel=8),

@@ -113,6 +113,11 @@ def simulate(
     known = list(episodes)
     _check(known)
     if not isinstance(latency, LatencyModel):
+        if isinstance(latency, bool) or not isinstance(latency, int | float):
+            raise ConfigError(
+                f"latency={latency!r}: give a LatencyModel, fitted (LatencyModel.fit(run.calls)) or stated, "
+                "or the seconds that each call takes"
+            )
         latency = LatencyModel.constant(latency)
 
     def play(luck: int) -> Run:
