@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TransientError,
     )
     from toolkit.handle import RunHandle, start
+    from toolkit.latency import LatencyModel
     from toolkit.providers.anthropic import AnthropicSummarizationProvider
     from toolkit.providers.base import SummarizationProvider
     from toolkit.providers.openai import OpenAISummarizationProvider
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from toolkit.providers.transformers import TransformersSummarizationProvider
     from toolkit.records import Episode, Reply, Request, Summary, Turn, Usage
     from toolkit.runs import Run
+    from toolkit.simulation import Faults, Simulations, simulate
     from toolkit.transcripts import load_episodes
     from toolkit.workflow import run
 
@@ -73,6 +75,7 @@ _HOMES = {
         "TransientError",
     ),
     "toolkit.handle": ("RunHandle", "start"),
+    "toolkit.latency": ("LatencyModel",),
     "toolkit.providers.anthropic": ("AnthropicSummarizationProvider",),
     "toolkit.providers.base": ("SummarizationProvider",),
     "toolkit.providers.openai": ("OpenAISummarizationProvider",),
@@ -81,6 +84,7 @@ _HOMES = {
     "toolkit.providers.transformers": ("TransformersSummarizationProvider",),
     "toolkit.records": ("Episode", "Reply", "Request", "Summary", "Turn", "Usage"),
     "toolkit.runs": ("Run",),
+    "toolkit.simulation": ("Faults", "Simulations", "simulate"),
     "toolkit.transcripts": ("load_episodes",),
     "toolkit.workflow": ("run",),
 }
@@ -96,6 +100,8 @@ __all__ = [
     "ConfigError",
     "ContextTooLong",
     "Episode",
+    "Faults",
+    "LatencyModel",
     "ManualClock",
     "MissingDependency",
     "ModelUnavailable",
@@ -111,6 +117,7 @@ __all__ = [
     "RunHandle",
     "RunInterrupted",
     "ScriptedSummarizationProvider",
+    "Simulations",
     "StoreError",
     "SummarizationProvider",
     "Summary",
@@ -126,6 +133,7 @@ __all__ = [
     "load_episodes",
     "open_store",
     "run",
+    "simulate",
     "start",
 ]
 

@@ -23,6 +23,7 @@ from toolkit.screen import Screen, figures, heading, paragraph, plain_warnings, 
 
 if TYPE_CHECKING:
     from toolkit.config import Config
+    from toolkit.latency import LatencyModel
     from toolkit.records import Episode
 
 OK, SOMETHING_MISSING, WRONG_USE = 0, 1, 2
@@ -77,18 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Summarize transcripts and save what was measured.",
         epilog=EXIT_STATUS,
     )
-    run.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or globs")
-    run.add_argument("--config", metavar="FILE", help="settings in TOML")
-    run.add_argument("--provider", help="who summarizes (default: transformers)")
-    run.add_argument("--model", help="name, folder or hub id of a model")
-    run.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any setting, such as summary_chunk_parallelism=4; can be given many times",
-    )
+    _add_inputs(run)
     run.add_argument("--store", metavar="URL", help="where runs are kept (default: .toolkit/runs.db)")
     run.add_argument(
         "--reuse",
@@ -98,11 +88,46 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", metavar="DIR", help="folder for the results (default: toolkit-out/<time>)")
     run.set_defaults(command=_run)
 
+    simulate = commands.add_parser(
+        "simulate",
+        help="predict how long a run would take",
+        description="Play a run without calling anything: no key, no model, no network, nothing spent.",
+        epilog="Exit status: 0 shown; 1 a transcript could not be loaded; 2 wrong usage or config.",
+    )
+    _add_inputs(simulate)
+    latency = simulate.add_mutually_exclusive_group(required=True)
+    latency.add_argument(
+        "--latency", metavar="FILE", help="JSON file of a latency model, or seconds of a call"
+    )
+    latency.add_argument(
+        "--latency-from", nargs="+", metavar="RUN", help="ids of kept runs that it is fitted to"
+    )
+    simulate.add_argument("--seeds", type=int, default=20, metavar="N", help="times played (default: 20)")
+    simulate.add_argument("--store", metavar="URL", help="where runs are kept (default: .toolkit/runs.db)")
+    simulate.add_argument("--out", metavar="DIR", help="folder for the frames of the median (default: none)")
+    simulate.set_defaults(command=_simulate, reuse=None)
+
     models = commands.add_parser(
         "models", help="list the local models", description="List the local models that are there."
     )
     models.set_defaults(command=_models)
     return parser
+
+
+def _add_inputs(command: argparse.ArgumentParser) -> None:
+    """Add what says which transcripts and which settings are meant."""
+    command.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or globs")
+    command.add_argument("--config", metavar="FILE", help="settings in TOML")
+    command.add_argument("--provider", help="who summarizes (default: transformers)")
+    command.add_argument("--model", help="name, folder or hub id of a model")
+    command.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any setting, such as summary_chunk_parallelism=4; can be given many times",
+    )
 
 
 def _run(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
@@ -154,6 +179,43 @@ def _run(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
     if interrupted:
         return signals.status
     return SOMETHING_MISSING if problems or set(finished.counts()) - {Status.OK} else OK
+
+
+def _simulate(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
+    from toolkit.simulation import simulate
+
+    config = _config(chosen)
+    latency = _latency(chosen, config)
+    episodes, unreadable = _episodes(chosen.paths)
+    if unreadable is not None:
+        screen.note(str(unreadable))
+    screen.note(f"{heading(len(episodes), config)}; {latency}")
+    played = simulate(episodes, config, latency=latency, seeds=chosen.seeds)
+    run = played.median_run
+    screen.show(f"{table(run)}\n{figures(run)}\n{str(played).strip('<>')}")
+    if chosen.out:
+        try:
+            screen.show(f"Files: {run.save(chosen.out)}")
+        except OSError as error:
+            raise ConfigError(
+                f"--out {chosen.out}: results cannot be written there ({error.strerror})"
+            ) from None
+    return OK if unreadable is None else SOMETHING_MISSING
+
+
+def _latency(chosen: argparse.Namespace, config: Config) -> LatencyModel:
+    from toolkit.latency import LatencyModel
+
+    if chosen.latency is None:
+        from toolkit.archive import open_store
+
+        secret = config.store_password
+        store = open_store(config.store_url, password=secret.get_secret_value() if secret else None)
+        return LatencyModel.fit(*map(store.run, chosen.latency_from))
+    try:
+        return LatencyModel.constant(float(chosen.latency))
+    except ValueError:
+        return LatencyModel.load(chosen.latency)
 
 
 def _episodes(paths: list[str]) -> tuple[list[Episode], TranscriptError | None]:

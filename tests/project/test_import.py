@@ -36,6 +36,8 @@ PUBLIC = [
     "ConfigError",
     "ContextTooLong",
     "Episode",
+    "Faults",
+    "LatencyModel",
     "ManualClock",
     "MissingDependency",
     "ModelUnavailable",
@@ -51,6 +53,7 @@ PUBLIC = [
     "RunHandle",
     "RunInterrupted",
     "ScriptedSummarizationProvider",
+    "Simulations",
     "StoreError",
     "SummarizationProvider",
     "Summary",
@@ -66,6 +69,7 @@ PUBLIC = [
     "load_episodes",
     "open_store",
     "run",
+    "simulate",
     "start",
 ]
 
