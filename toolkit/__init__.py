@@ -33,6 +33,9 @@ if TYPE_CHECKING:
         TransientError,
     )
     from toolkit.handle import RunHandle, start
+    from toolkit.planning.advice import Plan
+    from toolkit.planning.machine import Machine
+    from toolkit.planning.planner import compare_plans, plan
     from toolkit.providers.anthropic import AnthropicSummarizationProvider
     from toolkit.providers.base import SummarizationProvider
     from toolkit.providers.openai import OpenAISummarizationProvider
@@ -69,6 +72,9 @@ _HOMES = {
         "TransientError",
     ),
     "toolkit.handle": ("RunHandle", "start"),
+    "toolkit.planning.advice": ("Plan",),
+    "toolkit.planning.machine": ("Machine",),
+    "toolkit.planning.planner": ("compare_plans", "plan"),
     "toolkit.providers.anthropic": ("AnthropicSummarizationProvider",),
     "toolkit.providers.base": ("SummarizationProvider",),
     "toolkit.providers.openai": ("OpenAISummarizationProvider",),
@@ -91,11 +97,13 @@ __all__ = [
     "ConfigError",
     "ContextTooLong",
     "Episode",
+    "Machine",
     "ManualClock",
     "MissingDependency",
     "ModelUnavailable",
     "OpenAISummarizationProvider",
     "Oversize",
+    "Plan",
     "ProviderError",
     "QuotaExhausted",
     "RateLimited",
@@ -115,10 +123,12 @@ __all__ = [
     "TransientError",
     "Turn",
     "Usage",
+    "compare_plans",
     "get_provider",
     "list_models",
     "load_episodes",
     "open_store",
+    "plan",
     "run",
     "start",
 ]

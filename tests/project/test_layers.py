@@ -82,6 +82,7 @@ SIDEWAYS = {
     ("runs", "frames"),
     ("runs", "metrics"),
     ("archive", "frames"),
+    ("planning", "frames"),
     ("archive", "runs"),
     ("handle", "interrupts"),
     ("handle", "progress"),

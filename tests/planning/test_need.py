@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from toolkit.clock import ManualClock
 from toolkit.config import Config
 from toolkit.errors import ContextTooLong
-from toolkit.planning import Need, need_of
+from toolkit.planning.need import Need, need_of
 from toolkit.providers.scripted import ScriptedSummarizationProvider
 from toolkit.records import Episode, Reply, Request
 from toolkit.workflow import run
