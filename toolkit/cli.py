@@ -77,18 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Summarize transcripts and save what was measured.",
         epilog=EXIT_STATUS,
     )
-    run.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or globs")
-    run.add_argument("--config", metavar="FILE", help="settings in TOML")
-    run.add_argument("--provider", help="who summarizes (default: transformers)")
-    run.add_argument("--model", help="name, folder or hub id of a model")
-    run.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any setting, such as summary_chunk_parallelism=4; can be given many times",
-    )
+    _add_inputs(run)
     run.add_argument("--store", metavar="URL", help="where runs are kept (default: .toolkit/runs.db)")
     run.add_argument(
         "--reuse",
@@ -98,11 +87,39 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", metavar="DIR", help="folder for the results (default: toolkit-out/<time>)")
     run.set_defaults(command=_run)
 
+    plan = commands.add_parser(
+        "plan",
+        help="say what a run would take",
+        description="Say what binds a run, how long it takes at least, what it costs, and which settings "
+        "would do better. Nothing is sent, spent or loaded.",
+        epilog="Exit status: 0 shown; 1 a transcript could not be loaded; 2 wrong usage or config.",
+    )
+    _add_inputs(plan)
+    plan.add_argument("--cores", type=int, metavar="N", help="of another machine, with --memory-gb")
+    plan.add_argument("--memory-gb", type=float, metavar="GB", help="free memory of another machine")
+    plan.set_defaults(command=_plan, store=None, reuse=None)
+
     models = commands.add_parser(
         "models", help="list the local models", description="List the local models that are there."
     )
     models.set_defaults(command=_models)
     return parser
+
+
+def _add_inputs(command: argparse.ArgumentParser) -> None:
+    """Add what says which transcripts and which settings are meant."""
+    command.add_argument("paths", nargs="+", metavar="PATH", help="files, folders or globs")
+    command.add_argument("--config", metavar="FILE", help="settings in TOML")
+    command.add_argument("--provider", help="who summarizes (default: transformers)")
+    command.add_argument("--model", help="name, folder or hub id of a model")
+    command.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any setting, such as summary_chunk_parallelism=4; can be given many times",
+    )
 
 
 def _run(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
@@ -154,6 +171,20 @@ def _run(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
     if interrupted:
         return signals.status
     return SOMETHING_MISSING if problems or set(finished.counts()) - {Status.OK} else OK
+
+
+def _plan(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
+    from toolkit.planning import Machine, plan
+
+    if (chosen.cores is None) != (chosen.memory_gb is None):
+        raise ConfigError("--cores and --memory-gb go together: they describe another machine")
+    machine = None if chosen.cores is None else Machine(cores=chosen.cores, memory_gb=chosen.memory_gb)
+    episodes, unreadable = _episodes(chosen.paths)
+    screen.show(str(plan(episodes, _config(chosen), machine=machine)))
+    if unreadable is None:
+        return OK
+    screen.note(str(unreadable))
+    return SOMETHING_MISSING
 
 
 def _episodes(paths: list[str]) -> tuple[list[Episode], TranscriptError | None]:

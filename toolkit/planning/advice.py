@@ -24,6 +24,7 @@ PLAN = (
     Column("asked", REAL, "", "what the config says, of a level"),
     Column("effective", REAL, "", "what comes of it, of a level"),
     Column("most", REAL, "", "what there is room for, of a level; null if nothing bounds it"),
+    Column("room_by", TEXT, "", "what has no more room than that, of a level"),
     Column("bound_by", TEXT, "", "why there is no more, of a level"),
     Column("seconds", REAL, "s", "least possible time, of a bound; null if not known"),
     Column("binds", "bool", "", "whether it is the bottleneck"),
@@ -186,7 +187,7 @@ class Plan:
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{escape(self._heading())}</b><br>{escape(self._amounts())}</p>"]
         if self.levels:
-            names = ["name", "asked", "effective", "most", "bound_by"]
+            names = ["name", "asked", "effective", "most", "room_by", "bound_by"]
             parts.append(self.frame[self.frame["kind"] == "level"][names].to_html(index=False, na_rep=""))
             names = ["name", "seconds", "binds", "because"]
             parts.append(self.frame[self.frame["kind"] == "bound"][names].to_html(index=False, na_rep=""))

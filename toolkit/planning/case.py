@@ -41,6 +41,8 @@ class Level:
         What comes of it, on the average of the time in which there is enough to do.
     most : float or None
         What there is room for; None if nothing but the work bounds it.
+    room_by : str or None
+        What has no more room than that: ``memory``, ``cores``, ``batch``, ``slots``, or a limit.
     bound_by : str
         The setting itself, or ``episodes``, ``chunks`` (there are no more of them), ``memory``, ``cores``,
         ``batch`` (tokens of a local batch), ``slots``, or a limit.
@@ -50,6 +52,7 @@ class Level:
     asked: int
     effective: float
     most: float | None
+    room_by: str | None
     bound_by: str
 
 
@@ -205,7 +208,8 @@ class Case:
         chunks = self._level("chunks", self.chunks, self.mean_chunks, most, "summary_chunk_parallelism")
         asked = self.episodes * self.chunks
         wanted = at_work * self.mean_chunks if there else 0.0
-        flight = self._level("requests", asked, wanted, [*self._admitted(), *most_of(self.places)], "")
+        served = [self.places] if self.places else []
+        flight = self._level("requests", asked, wanted, [*self._admitted(), *served], "")
         if not flight.bound_by:  # the level below says why there are no more
             below = episodes if episodes.bound_by != "summary_batch_size" else chunks
             flight = replace(flight, bound_by=below.bound_by)
@@ -222,7 +226,8 @@ class Case:
             effective, bound_by = room
         if there <= effective and there < asked:
             effective, bound_by = there, "" if name == "requests" else name
-        return Level(name, asked, round(effective, 2), None if room is None else room[0], bound_by)
+        most_of, room_by = (None, None) if room is None else room
+        return Level(name, asked, round(effective, 2), most_of, room_by, bound_by)
 
     def _admitted(self) -> list[tuple[float, str]]:
         """Return how many requests the limits leave in flight, on the average."""
@@ -325,15 +330,12 @@ class Case:
 
     def _local_bottleneck(self, machine: Machine) -> str:
         """Say what stops one more episode at a time, which is what costs no waiting for others."""
-        threads = min(self.episodes, self.work.episodes) * min(self.chunks, self.widest)
-        if threads < machine.cores:
-            return "latency"
-        fitting = self.fitting_instances
-        return (
-            "memory" if fitting is not None and fitting < min(machine.cores, self.work.episodes) else "cores"
-        )
-
-
-def most_of(places: tuple[int, str] | None) -> list[tuple[float, str]]:
-    """Return the places as a list of what has room."""
-    return [] if places is None else [places]
+        episodes, chunks = min(self.episodes, self.work.episodes), min(self.chunks, self.widest)
+        wanted = min(machine.cores, self.work.episodes)
+        fitting = wanted if self.fitting_instances is None else min(wanted, self.fitting_instances)
+        if episodes * chunks < machine.cores:
+            now = Chains.of(self.timed, chunks).seconds(episodes)
+            wider = Chains.of(self.timed, machine.cores // episodes).seconds(episodes)
+            if episodes < fitting or wider < now or fitting == wanted:
+                return "latency"
+        return "memory" if fitting < wanted else "cores"
