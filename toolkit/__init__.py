@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     )
     from toolkit.handle import RunHandle, start
     from toolkit.latency import LatencyModel
+    from toolkit.planning.advice import Plan
+    from toolkit.planning.machine import Machine
+    from toolkit.planning.planner import compare_plans, plan
     from toolkit.providers.anthropic import AnthropicSummarizationProvider
     from toolkit.providers.base import SummarizationProvider
     from toolkit.providers.openai import OpenAISummarizationProvider
@@ -76,6 +79,9 @@ _HOMES = {
     ),
     "toolkit.handle": ("RunHandle", "start"),
     "toolkit.latency": ("LatencyModel",),
+    "toolkit.planning.advice": ("Plan",),
+    "toolkit.planning.machine": ("Machine",),
+    "toolkit.planning.planner": ("compare_plans", "plan"),
     "toolkit.providers.anthropic": ("AnthropicSummarizationProvider",),
     "toolkit.providers.base": ("SummarizationProvider",),
     "toolkit.providers.openai": ("OpenAISummarizationProvider",),
@@ -102,11 +108,13 @@ __all__ = [
     "Episode",
     "Faults",
     "LatencyModel",
+    "Machine",
     "ManualClock",
     "MissingDependency",
     "ModelUnavailable",
     "OpenAISummarizationProvider",
     "Oversize",
+    "Plan",
     "ProviderError",
     "QuotaExhausted",
     "RateLimited",
@@ -128,10 +136,12 @@ __all__ = [
     "TransientError",
     "Turn",
     "Usage",
+    "compare_plans",
     "get_provider",
     "list_models",
     "load_episodes",
     "open_store",
+    "plan",
     "run",
     "simulate",
     "start",

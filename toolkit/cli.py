@@ -107,6 +107,18 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--out", metavar="DIR", help="folder for the frames of the median (default: none)")
     simulate.set_defaults(command=_simulate, reuse=None)
 
+    plan = commands.add_parser(
+        "plan",
+        help="say what a run would take",
+        description="Say what binds a run, how long it takes at least, what it costs, and which settings "
+        "would do better. Nothing is sent, spent or loaded.",
+        epilog="Exit status: 0 shown; 1 a transcript could not be loaded; 2 wrong usage or config.",
+    )
+    _add_inputs(plan)
+    plan.add_argument("--cores", type=int, metavar="N", help="of another machine, with --memory-gb")
+    plan.add_argument("--memory-gb", type=float, metavar="GB", help="free memory of another machine")
+    plan.set_defaults(command=_plan, store=None, reuse=None)
+
     models = commands.add_parser(
         "models", help="list the local models", description="List the local models that are there."
     )
@@ -216,6 +228,20 @@ def _latency(chosen: argparse.Namespace, config: Config) -> LatencyModel:
         return LatencyModel.constant(float(chosen.latency))
     except ValueError:
         return LatencyModel.load(chosen.latency)
+
+
+def _plan(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
+    from toolkit.planning import Machine, plan
+
+    if (chosen.cores is None) != (chosen.memory_gb is None):
+        raise ConfigError("--cores and --memory-gb go together: they describe another machine")
+    machine = None if chosen.cores is None else Machine(cores=chosen.cores, memory_gb=chosen.memory_gb)
+    episodes, unreadable = _episodes(chosen.paths)
+    screen.show(str(plan(episodes, _config(chosen), machine=machine)))
+    if unreadable is None:
+        return OK
+    screen.note(str(unreadable))
+    return SOMETHING_MISSING
 
 
 def _episodes(paths: list[str]) -> tuple[list[Episode], TranscriptError | None]:

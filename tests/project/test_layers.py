@@ -85,6 +85,7 @@ SIDEWAYS = {
     ("runs", "frames"),
     ("runs", "metrics"),
     ("archive", "frames"),
+    ("planning", "frames"),
     ("archive", "runs"),
     ("latency", "runs"),
     ("handle", "interrupts"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.engines.queue import Generated, Job, OutOfMemory
 from toolkit.engines.quiet import quiet_transformers
+from toolkit.engines.unloaded import context_tokens_of, first_bound
 from toolkit.engines.weights import Weights
 from toolkit.errors import ConfigError, ModelUnavailable
 from toolkit.records import Sampling, StopReason
@@ -103,7 +104,7 @@ class TorchEngine:
         config = self._model.config
         self.encoder_decoder = bool(config.is_encoder_decoder)
         self.model_type = str(config.model_type)
-        self.context_tokens = _context_tokens(config, self._first_tokenizer)
+        self.context_tokens = context_tokens_of(config, self._first_tokenizer)
         self.reply_tokens = _reply_tokens(config) if self.encoder_decoder else None
         end = self._model.generation_config.eos_token_id or self._first_tokenizer.eos_token_id
         self._end_ids = set(end if isinstance(end, list) else [end])
@@ -347,24 +348,7 @@ def _generator(job: Job) -> torch.Generator | None:
     return generator
 
 
-def _context_tokens(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the model's own bound on positions; T5 has none and is trained on 512."""
-    names = (
-        "max_encoder_position_embeddings",
-        "max_position_embeddings",
-        "n_positions",
-        "max_source_positions",
-    )
-    told = int(tokenizer.model_max_length)
-    return _first_bound(config, names) or (told if told < 10**9 else 512)
-
-
 def _reply_tokens(config: Any) -> int | None:
     """Return how many positions a decoder has; T5's are relative and without end."""
     names = ("max_decoder_position_embeddings", "max_position_embeddings", "max_target_positions")
-    return _first_bound(config, names)
-
-
-def _first_bound(config: Any, names: Sequence[str]) -> int | None:
-    known = (getattr(config, name, None) for name in names)
-    return next((value for value in known if isinstance(value, int) and value > 0), None)
+    return first_bound(config, names)

@@ -48,6 +48,7 @@ class AnthropicSummarizationProvider(HostedProvider):
     name: ClassVar[str] = "anthropic"
     default_model: ClassVar[str | None] = "claude-haiku-4-5"
     vendor_host: ClassVar[str] = "api.anthropic.com"
+    key_settings: ClassVar[tuple[str, ...]] = ("anthropic_api_key",)
 
     def __init__(self, config: Config | None = None) -> None:
         try:

@@ -8,20 +8,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from types import CodeType, FunctionType, TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from toolkit.calls import Calls
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ProviderError, RateLimited, RequestRejected, TransientError
 from toolkit.harmless import whole_characters
-from toolkit.limits import Dimension, Limiter, LimitSettings, limiter_for, open_state
+from toolkit.limits import Dimension, Limiter, LimiterCore, LimitSettings, limiter_for, open_state
 from toolkit.mapreduce import Prompt, SummarySettings, drive, map_reduce
 from toolkit.protocols import Retry, RetryDecision, SummarizeParams
 from toolkit.providers.chunk_pool import ChunkPool
 from toolkit.records import Reply, Request, Summary, Usage
 from toolkit.retry import RetryPolicy
 from toolkit.tokens import estimate_tokens
+
+if TYPE_CHECKING:
+    from toolkit.engines.unloaded import ModelSize
 
 SYSTEM = "You summarize podcast transcripts."
 DIRECT = (
@@ -65,6 +68,8 @@ class SummarizationProvider(ABC):
     default_system: ClassVar[str] = SYSTEM
     default_chunk_tokens: ClassVar[int | None] = None
     cut_is_partial: ClassVar[bool] = True
+    runs_here: ClassVar[bool] = False
+    """Whether the model works on this machine, so that its memory and cores bound the work."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config if config is not None else Config(provider=self.name)
@@ -73,6 +78,11 @@ class SummarizationProvider(ABC):
             raise ConfigError(f"provider {self.name!r} has no default model; set model=")
         self.model = model
         self._policy = RetryPolicy(max_attempts=self.config.max_attempts, total_s=self.config.retry_total_s)
+
+    @classmethod
+    def for_planning(cls, config: Config) -> Self:
+        """Return an instance that only says what it would ask; it needs no key and loads no model."""
+        return cls(config)
 
     @abstractmethod
     def generate(self, request: Request) -> Reply:
@@ -188,6 +198,11 @@ class SummarizationProvider(ABC):
         """Return the most that so many tokens can cost in US dollars; None where no price is known."""
         return None
 
+    @property
+    def model_size(self) -> ModelSize | None:
+        """How large a local model is; None of a hosted one, and where nobody knows."""
+        return None
+
     def input_bound(self, request: Request) -> int:
         """Return a number of tokens that no server counts more than for a prompt.
 
@@ -268,7 +283,7 @@ class SummarizationProvider(ABC):
         self.close()
 
 
-def within_limits(settings: SummarySettings, limiter: Limiter) -> SummarySettings:
+def within_limits(settings: SummarySettings, limiter: Limiter | LimiterCore) -> SummarySettings:
     """Cut texts so that no request is larger than a limit, unless such a one is to wait for a full window.
 
     A tenth is left for the difference between the count by which a text is cut and the server's own.

@@ -11,18 +11,19 @@ from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.request import getproxies
 
 from toolkit.clock import SystemClock
 from toolkit.config import Config
+from toolkit.errors import AuthenticationFailed
 from toolkit.limits import LimitSettings
 from toolkit.mapreduce import Prompt
 from toolkit.prices import Price, find_price, list_prices, read_prices, undated
 from toolkit.protocols import RetryDecision
 from toolkit.providers.answers import UnusableAnswer, kept_headers
 from toolkit.providers.base import SummarizationProvider, code_digest
-from toolkit.providers.endpoints import Endpoint, check_key, digest_key, scrub
+from toolkit.providers.endpoints import PLACEHOLDER_KEY, Endpoint, check_key, digest_key, scrub
 from toolkit.providers.failures import Where, decide
 from toolkit.providers.families import (
     CAUTIOUS_CONTEXT_TOKENS,
@@ -72,6 +73,8 @@ class HostedProvider(SummarizationProvider):
 
     vendor_host: ClassVar[str]
     """Where the list prices and the cautious defaults of the vendor hold."""
+    key_settings: ClassVar[tuple[str, ...]] = ()
+    """The settings that a key may stand in."""
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__(config)
@@ -98,6 +101,15 @@ class HostedProvider(SummarizationProvider):
             self._warn_of("temperature", "top_p")
         self._held: Any = None
         self._held_lock = threading.Lock()
+
+    @classmethod
+    def for_planning(cls, config: Config) -> Self:
+        """Return an instance for which it does not matter that no key is set: it sends nothing."""
+        try:
+            return cls(config)
+        except AuthenticationFailed:
+            key = dict.fromkeys(cls.key_settings, PLACEHOLDER_KEY)
+            return cls(config.replace(**key, allow_insecure_http=True))
 
     # -- what a vendor states ------------------------------------------------------------------------
 

@@ -90,6 +90,7 @@ class OpenAISummarizationProvider(HostedProvider):
     name: ClassVar[str] = "openai"
     default_model: ClassVar[str | None] = "gpt-5.6-luna"
     vendor_host: ClassVar[str] = "api.openai.com"
+    key_settings: ClassVar[tuple[str, ...]] = ("openai_api_key", "azure_api_key")
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__(config)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from toolkit.config import Config
 from toolkit.engines.loading import EngineSpec, LoadedModel, acquire_model, release_model
 from toolkit.engines.queue import Job
+from toolkit.engines.unloaded import ModelSize, UnloadedModel, read_model
 from toolkit.errors import ConfigError, ContextTooLong
 from toolkit.mapreduce import Prompt, SummarySettings
 from toolkit.providers.base import SummarizationProvider, code_digest
@@ -17,6 +18,8 @@ from toolkit.records import Reply, Request, StopReason, Usage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from toolkit.engines.torch import TorchEngine
 
 # Small chat models copy or answer the transcript unless the reply is begun for them, and they say what they
 # have to say in their first paragraph: hence a prefill and the empty line as the end.
@@ -71,6 +74,7 @@ class TransformersSummarizationProvider(SummarizationProvider):
     default_chunk_tokens: ClassVar[int | None] = 1024
     # The cap is how a small model's reply usually ends; the unfinished sentence is dropped.
     cut_is_partial: ClassVar[bool] = False
+    runs_here: ClassVar[bool] = True
 
     def __init__(self, config: Config | None = None) -> None:
         super().__init__(config)
@@ -84,6 +88,21 @@ class TransformersSummarizationProvider(SummarizationProvider):
         )
         self._held: LoadedModel | None = None
         self._held_lock = threading.Lock()
+        self._unloaded: UnloadedModel | None = None
+
+    @classmethod
+    def for_planning(cls, config: Config) -> Self:
+        """Return an instance that reads the model's config and vocabulary, and not its weights."""
+        provider = cls(config)
+        provider._unloaded = read_model(
+            provider.model, revision=config.model_revision, trust_remote_code=config.trust_remote_code
+        )
+        return provider
+
+    @property
+    def model_size(self) -> ModelSize | None:
+        """How large the model is; known of one made for planning whose files are on this disk."""
+        return None if self._unloaded is None else self._unloaded.size
 
     def prepare(self) -> None:
         """Load the model now, and see whether it can be told what to do."""
@@ -96,6 +115,11 @@ class TransformersSummarizationProvider(SummarizationProvider):
                 held = self._held = self._held or acquire_model(self._spec)
         return held
 
+    @property
+    def _known(self) -> TorchEngine | UnloadedModel:
+        """What knows the model's config and vocabulary."""
+        return self._unloaded or self._loaded().engine
+
     def close(self) -> None:
         """Give the model back; it stays loaded for the next provider that wants it."""
         with self._held_lock:
@@ -106,7 +130,7 @@ class TransformersSummarizationProvider(SummarizationProvider):
     @property
     def context_tokens(self) -> int:
         """The model's own bound on positions; an encoder-decoder's reply does not count against it."""
-        engine = self._loaded().engine
+        engine = self._known
         if engine.encoder_decoder:
             caps = (
                 self.config.summary_max_tokens or prompt.max_output_tokens for prompt in SUMMARIZER_PROMPTS
@@ -118,15 +142,15 @@ class TransformersSummarizationProvider(SummarizationProvider):
     def count_tokens(self, text: str) -> int:
         """Count in the model's own tokens."""
         # Not verbose: it would warn of texts longer than the context, which is why they are counted.
-        with self._loaded().engine.tokenizer() as tokenizer:
+        with self._known.tokenizer() as tokenizer:
             return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def settings(self) -> SummarySettings:
         """Return the base's settings, with the instructions that the kind of model needs."""
         settings = super().settings()
         config = self.config
-        if self._loaded().engine.encoder_decoder:
-            task = "summarize: " if self._loaded().engine.model_type == "t5" else ""
+        if self._known.encoder_decoder:
+            task = "summarize: " if self._known.model_type == "t5" else ""
             chosen = (config.direct_prompt, config.map_prompt, config.reduce_prompt)
             direct, map_, reduce = (
                 self._prompt(replace(default, template=task + default.template), template)
@@ -144,7 +168,7 @@ class TransformersSummarizationProvider(SummarizationProvider):
         return len(self._input_ids(system, "", "")) - self.count_tokens(system) + 4
 
     def _input_ids(self, system: str, prompt: str, prefill: str) -> list[int]:
-        engine = self._loaded().engine
+        engine = self._known
         with engine.tokenizer() as tokenizer:
             system, prompt = (_plain(tokenizer, text) for text in (system, prompt))
             if engine.encoder_decoder:

@@ -1,0 +1,216 @@
+"""``Plan``: what is known of a run before it starts, as a record, a frame and a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from toolkit.config import Config
+from toolkit.frames import REAL, TEXT, Column
+from toolkit.planning.bounds import Bound
+from toolkit.planning.case import Level
+from toolkit.planning.conflicts import Conflict, counted
+from toolkit.planning.suggestions import Suggestion
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLAN = (
+    Column("kind", TEXT, "", "level or bound"),
+    Column("name", TEXT, "", "episodes, chunks, requests; or what binds"),
+    Column("asked", REAL, "", "what the config says, of a level"),
+    Column("effective", REAL, "", "what comes of it, of a level"),
+    Column("most", REAL, "", "what there is room for, of a level; null if nothing bounds it"),
+    Column("room_by", TEXT, "", "what has no more room than that, of a level"),
+    Column("bound_by", TEXT, "", "why there is no more, of a level"),
+    Column("seconds", REAL, "s", "least possible time, of a bound; null if not known"),
+    Column("binds", "bool", "", "whether it is the bottleneck"),
+    Column("because", TEXT, "", "how a bound comes about"),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a run before it starts; from ``toolkit.plan``.
+
+    Attributes
+    ----------
+    config : Config
+    provider, model : str
+    episodes : int
+        Given; those without words ask nothing.
+    levels : tuple of Level
+        Episodes at work, chunks of each in flight, requests in flight.
+    bounds : tuple of Bound
+        The least possible time by each thing that binds.
+    bottleneck : str or None
+        ``memory``, ``cores``, ``slots``, ``requests``, ``tokens``, ``input_tokens``, ``output_tokens``,
+        ``requests_per_day``, ``tokens_per_day`` or ``latency``: nothing binds, but calls wait for others.
+        None if nothing is asked.
+    bound_s : float or None
+        The largest of the bounds that are known: no run is faster, in the mean. None if none is known.
+    calls, input_tokens, output_tokens : int
+        Expected.
+    calls_most, tokens_most : int
+        If every reply is as long as it may be.
+    cost_usd, cost_most_usd : float or None
+        Expected and at most; None if no price is known.
+    conflicts : tuple of Conflict
+    suggestions : tuple of Suggestion
+    notes : tuple of str
+        What is assumed.
+    """
+
+    config: Config = field(repr=False)
+    provider: str
+    model: str
+    episodes: int
+    levels: tuple[Level, ...]
+    bounds: tuple[Bound, ...]
+    bottleneck: str | None
+    bound_s: float | None
+    calls: int
+    calls_most: int
+    input_tokens: int
+    output_tokens: int
+    tokens_most: int
+    cost_usd: float | None
+    cost_most_usd: float | None
+    conflicts: tuple[Conflict, ...]
+    suggestions: tuple[Suggestion, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A row for each level and each bound; the columns are declared in ``PLAN`` of this module."""
+        import pandas as pd
+
+        empty = {column.name: None for column in PLAN}
+        rows: list[dict[str, Any]] = []
+        for level in self.levels:
+            values = asdict(level)
+            rows.append({**empty, "kind": "level", "binds": False, **values})
+        for bound in self.bounds:
+            values = {"name": bound.name, "seconds": bound.seconds, "because": bound.because}
+            rows.append({**empty, "kind": "bound", "binds": bound.name == self.bottleneck, **values})
+        return pd.DataFrame(
+            {
+                column.name: pd.Series([row[column.name] for row in rows], dtype=column.dtype)
+                for column in PLAN
+            }
+        )
+
+    @property
+    def suggested(self) -> dict[str, Any]:
+        """All suggested changes together, for ``config.replace(**plan.suggested)``."""
+        return {name: value for one in self.suggestions for name, value in one.changes.items()}
+
+    @property
+    def suggested_config(self) -> Config:
+        """The config with all suggested changes."""
+        # Said in so many words, so that it does not warn of what an older version would have meant.
+        chunks = self.config.summary_chunk_parallelism
+        return self.config.replace(**{"summary_chunk_parallelism": chunks, **self.suggested})
+
+    def level(self, name: str) -> Level:
+        """Return the level ``episodes``, ``chunks`` or ``requests``."""
+        return next(level for level in self.levels if level.name == name)
+
+    def bound(self, name: str) -> Bound:
+        """Return a bound by its name; KeyError if this provider has none of that name."""
+        for bound in self.bounds:
+            if bound.name == name:
+                return bound
+        raise KeyError(f"no bound {name!r} in this plan; it has {[bound.name for bound in self.bounds]}")
+
+    def row(self) -> dict[str, Any]:
+        """Return the plan as one row of a table of plans."""
+        return {
+            "summary_batch_size": self.config.summary_batch_size,
+            "summary_chunk_parallelism": self.config.summary_chunk_parallelism,
+            **{level.name: level.effective for level in self.levels},
+            "bottleneck": self.bottleneck,
+            "bound_s": self.bound_s,
+            "calls": self.calls,
+            "tokens": self.input_tokens + self.output_tokens,
+            "cost_usd": self.cost_usd,
+            "cost_most_usd": self.cost_most_usd,
+            "conflicts": "; ".join(map(str, self.conflicts)) or None,
+            "suggested": ", ".join(f"{name}={value}" for name, value in self.suggested.items()) or None,
+        }
+
+    def __str__(self) -> str:
+        levels = [
+            (level.name, f"{level.asked:,}", f"{level.effective:,.4g}", level.bound_by)
+            for level in self.levels
+        ]
+        bounds = [
+            (f"{bound.name}{' *' * (bound.name == self.bottleneck)}", shown_s(bound.seconds), bound.because)
+            for bound in self.bounds
+        ]
+        parts = [self._heading(), self._amounts()]
+        if levels:
+            parts.append(_aligned([("at a time", "asked", "effective", "bound by"), *levels]))
+            parts.append(_aligned([("bound", "least time", "because"), *bounds]))
+        for title, lines in self._lists():
+            parts.append("\n".join([title, *(f"  - {line}" for line in lines)]))
+        return "\n\n".join(parts)
+
+    def _heading(self) -> str:
+        what = f"{counted(self.episodes, 'episode')}, {self.provider}/{self.model}"
+        if self.bottleneck is None:
+            return f"{what}: nothing is asked"
+        least = "" if self.bound_s is None else f", at least {shown_s(self.bound_s)}"
+        return f"{what}: bound by {self.bottleneck.replace('_', ' ')}{least}"
+
+    def _amounts(self) -> str:
+        if self.cost_usd is None or self.cost_most_usd is None:
+            cost = "no price is known"
+        else:
+            cost = f"${self.cost_usd:,.4f} expected, ${self.cost_most_usd:,.4f} at most"
+        return (
+            f"{self.calls:,} calls (at most {self.calls_most:,}), {self.input_tokens:,} input and "
+            f"{self.output_tokens:,} output tokens (at most {self.tokens_most:,} together); {cost}"
+        )
+
+    def _lists(self) -> list[tuple[str, list[str]]]:
+        lists: Mapping[str, tuple[object, ...]] = {
+            "Conflicts": self.conflicts,
+            "Suggested": self.suggestions,
+            "Assumed": self.notes,
+        }
+        return [(title, [str(line) for line in lines]) for title, lines in lists.items() if lines]
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{escape(self._heading())}</b><br>{escape(self._amounts())}</p>"]
+        if self.levels:
+            names = ["name", "asked", "effective", "most", "room_by", "bound_by"]
+            parts.append(self.frame[self.frame["kind"] == "level"][names].to_html(index=False, na_rep=""))
+            names = ["name", "seconds", "binds", "because"]
+            parts.append(self.frame[self.frame["kind"] == "bound"][names].to_html(index=False, na_rep=""))
+        for title, lines in self._lists():
+            items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+            parts.append(f"<p><b>{title}</b></p><ul>{items}</ul>")
+        return "\n".join(parts)
+
+
+def shown_s(seconds: float | None) -> str:
+    """Show a time for people."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 600:
+        return f"{seconds:.1f} s"
+    if seconds < 36_000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> str:
+    *ahead, _ = range(len(rows[0]))
+    widths = [max(len(row[place]) for row in rows) for place in ahead]
+    return "\n".join(
+        "  ".join([*(row[place].ljust(widths[place]) for place in ahead), row[-1]]).rstrip() for row in rows
+    )
