@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from toolkit.providers.transformers import TransformersSummarizationProvider
     from toolkit.records import Episode, Reply, Request, Summary, Turn, Usage
     from toolkit.runs import Run
+    from toolkit.sweeps import Sweep, sweep
     from toolkit.transcripts import load_episodes
     from toolkit.workflow import run
 
@@ -77,6 +78,7 @@ _HOMES = {
     "toolkit.providers.transformers": ("TransformersSummarizationProvider",),
     "toolkit.records": ("Episode", "Reply", "Request", "Summary", "Turn", "Usage"),
     "toolkit.runs": ("Run",),
+    "toolkit.sweeps": ("Sweep", "sweep"),
     "toolkit.transcripts": ("load_episodes",),
     "toolkit.workflow": ("run",),
 }
@@ -108,6 +110,7 @@ __all__ = [
     "ScriptedSummarizationProvider",
     "SummarizationProvider",
     "Summary",
+    "Sweep",
     "SystemClock",
     "ToolkitError",
     "TranscriptError",
@@ -121,6 +124,7 @@ __all__ = [
     "open_store",
     "run",
     "start",
+    "sweep",
 ]
 
 

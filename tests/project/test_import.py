@@ -52,6 +52,7 @@ PUBLIC = [
     "ScriptedSummarizationProvider",
     "SummarizationProvider",
     "Summary",
+    "Sweep",
     "SystemClock",
     "ToolkitError",
     "TranscriptError",
@@ -65,6 +66,7 @@ PUBLIC = [
     "open_store",
     "run",
     "start",
+    "sweep",
 ]
 
 

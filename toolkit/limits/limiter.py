@@ -337,6 +337,10 @@ class Limiter:
         """Return the largest amounts that one request may have; a dimension without limit is left out."""
         return self._decide(lambda now: self._core.largest())
 
+    def refilled_at(self) -> float:
+        """Return when the quota will be as if unused, on the axis of `now`; see `LimiterCore.refilled_at`."""
+        return self._decide(self._core.refilled_at)
+
     def quota_shares(self, since: float = 0.0) -> dict[str, float]:
         """Return what was used of each limit since then while somebody waited; see `share.quota_shares`."""
         rules = self._decide(lambda now: self._core.rules())
