@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         TransientError,
     )
     from toolkit.handle import RunHandle, start
+    from toolkit.latency import LatencyModel
     from toolkit.providers.anthropic import AnthropicSummarizationProvider
     from toolkit.providers.base import SummarizationProvider
     from toolkit.providers.openai import OpenAISummarizationProvider
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from toolkit.providers.transformers import TransformersSummarizationProvider
     from toolkit.records import Episode, Reply, Request, Summary, Turn, Usage
     from toolkit.runs import Run
+    from toolkit.simulation import Faults, Simulations, simulate
     from toolkit.sweeps import Sweep, sweep
     from toolkit.transcripts import load_episodes
     from toolkit.workflow import run
@@ -70,6 +72,7 @@ _HOMES = {
         "TransientError",
     ),
     "toolkit.handle": ("RunHandle", "start"),
+    "toolkit.latency": ("LatencyModel",),
     "toolkit.providers.anthropic": ("AnthropicSummarizationProvider",),
     "toolkit.providers.base": ("SummarizationProvider",),
     "toolkit.providers.openai": ("OpenAISummarizationProvider",),
@@ -78,6 +81,7 @@ _HOMES = {
     "toolkit.providers.transformers": ("TransformersSummarizationProvider",),
     "toolkit.records": ("Episode", "Reply", "Request", "Summary", "Turn", "Usage"),
     "toolkit.runs": ("Run",),
+    "toolkit.simulation": ("Faults", "Simulations", "simulate"),
     "toolkit.sweeps": ("Sweep", "sweep"),
     "toolkit.transcripts": ("load_episodes",),
     "toolkit.workflow": ("run",),
@@ -93,6 +97,8 @@ __all__ = [
     "ConfigError",
     "ContextTooLong",
     "Episode",
+    "Faults",
+    "LatencyModel",
     "ManualClock",
     "MissingDependency",
     "ModelUnavailable",
@@ -108,6 +114,7 @@ __all__ = [
     "RunHandle",
     "RunInterrupted",
     "ScriptedSummarizationProvider",
+    "Simulations",
     "SummarizationProvider",
     "Summary",
     "Sweep",
@@ -123,6 +130,7 @@ __all__ = [
     "load_episodes",
     "open_store",
     "run",
+    "simulate",
     "start",
     "sweep",
 ]

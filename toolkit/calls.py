@@ -1,7 +1,8 @@
 """``Calls``: the one path that every call takes, whatever the provider.
 
 An attempt is made, timed, and on an error the provider's decision is acted on; every call leaves one
-``CallRecord``, also one that failed or was cancelled.
+``CallRecord``, also one that failed or was cancelled. Whatever takes time is a `Step` that the path asks
+for: a run does it and blocks, a simulation moves its clock.
 """
 
 from __future__ import annotations
@@ -9,15 +10,25 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit.clock import Clock
 from toolkit.errors import BudgetExceeded, ProviderError, StoreError
 from toolkit.harmless import whole_characters
-from toolkit.limits import Cause, Demand, Lease, LeaseError, Limiter, Refusal, WaitCancelled, read_headers
+from toolkit.limits import (
+    Admission,
+    Cause,
+    Demand,
+    Lease,
+    LeaseError,
+    Limiter,
+    Refusal,
+    WaitCancelled,
+    read_headers,
+)
 from toolkit.protocols import Outcome, Provider, Retry, RetryDecision, SummarizeParams
 from toolkit.records import (
     AttemptRecord,
@@ -74,6 +85,32 @@ class Phases:
         return link
 
 
+class Admit(NamedTuple):
+    """Wait until the limiter lets a request go, those of a lower order first; answered with `Admission`."""
+
+    demand: Demand
+    order: float
+
+
+class Attempt(NamedTuple):
+    """Ask the provider once, for the ``number``-th time from 1; answered with its `Reply`."""
+
+    request: Request
+    number: int
+
+
+class Pause(NamedTuple):
+    """Let time pass, or less of it if the run is stopped."""
+
+    seconds: float
+
+
+Step = Admit | Attempt | Pause
+"""What a call waits for. An error of it is thrown into the steps."""
+
+Steps = Generator[Step, Any, Outcome]
+
+
 @dataclass(slots=True)
 class _Life:
     """What is known of a call while it goes on."""
@@ -124,16 +161,49 @@ class Calls:
         in a provider, say) is classified by the provider too, so that one episode's failure never takes
         the others with it.
         """
+        steps = self.steps(request)
+        go_on, answer = steps.send, None
+        try:
+            while True:
+                step = go_on(answer)
+                try:
+                    go_on, answer = steps.send, self._do(step)
+                except BaseException as error:
+                    go_on, answer = steps.throw, error
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+
+    def _do(self, step: Step) -> Any:
+        if isinstance(step, Attempt):
+            return self._provider.generate(step.request)
+        if isinstance(step, Pause):
+            return self._params.clock.sleep(step.seconds, self._params.stop)
+        assert self._limiter is not None
+        return self._limiter.acquire(step.demand, step.order, self._params.stop)
+
+    def steps(self, request: Request) -> Steps:
+        """Make one call and record it, for whoever does the steps.
+
+        Yields
+        ------
+        Step
+            What takes time; its answer is sent back, its error thrown in.
+
+        Returns
+        -------
+        Outcome
+        """
         request = replace(request, cancelled=self._params.stop)
         life = _Life(request, self._params.clock.epoch(), Phases(self._params.clock))
         keeper = self._params.keeper
         if keeper is None:
-            return self._make(life)
+            return (yield from self._make(life))
         life.key = keeper.call_key(request)
         try:
             with keeper.asking(life.key, self._params.stop) as kept:
                 life.phases.mark("overhead_s")
-                return self._make(life) if kept is None else self._take(life, kept)
+                return (yield from self._make(life)) if kept is None else self._take(life, kept)
         except CancelledError:
             life.phases.mark("queue_s")
             return self._end_call(life, None, None)
@@ -162,7 +232,7 @@ class Calls:
         life = _Life(request, self._params.clock.epoch(), Phases(self._params.clock), known.key)
         return self._take(life, kept)
 
-    def _make(self, life: _Life) -> Outcome:
+    def _make(self, life: _Life) -> Steps:
         """Make a call that has no answer yet."""
         request, phases, attempts = life.request, life.phases, life.attempts
         if self._limiter is not None:
@@ -177,10 +247,10 @@ class Calls:
                 if self._params.keeper is not None:
                     self._params.keeper.ready()
                     self._reserve(life)
-                lease = self._admit(request, phases)
+                lease = yield from self._admit(request, phases)
                 if not attempts:
                     waited_before_s = phases.total_s
-                result = self._attempt(request, lease, phases, attempts)
+                result = yield from self._attempt(request, lease, phases, attempts)
             except CancelledError:
                 phases.mark("queue_s")
                 break
@@ -209,7 +279,7 @@ class Calls:
             if wait is None:
                 error, lasting = result.error, result.lasting or result.error.lasting
             elif self._limiter is None or not _limiter_waits(result):
-                self._params.clock.sleep(wait, self._params.stop)
+                yield Pause(wait)
                 phases.mark("retry_wait_s")
         return self._end_call(life, reply, error, lasting=lasting)
 
@@ -289,7 +359,7 @@ class Calls:
             self._params.on_drain(error)
         return outcome
 
-    def _admit(self, request: Request, phases: Phases) -> Lease | None:
+    def _admit(self, request: Request, phases: Phases) -> Generator[Step, Any, Lease | None]:
         """Wait until the limiter lets the request go; None without a limiter."""
         if self._limiter is None:
             return None
@@ -300,10 +370,11 @@ class Calls:
         )
         while True:
             try:
-                lease, waited_s = self._limiter.acquire(demand, self._params.order, self._params.stop)
+                admission: Admission = yield Admit(demand, self._params.order)
             except WaitCancelled as stopped:
                 phases.spread({f"wait_{cause}_s": seconds for cause, seconds in stopped.waited_s.items()})
                 raise
+            lease, waited_s = admission
             phases.spread({f"wait_{cause}_s": seconds for cause, seconds in waited_s.items()})
             if self._limiter.still_valid(lease):
                 return lease
@@ -312,11 +383,11 @@ class Calls:
 
     def _attempt(
         self, request: Request, lease: Lease | None, phases: Phases, attempts: list[AttemptRecord]
-    ) -> Reply | RetryDecision:
+    ) -> Generator[Step, Any, Reply | RetryDecision]:
         """Try once, record it, and tell the limiter how it went."""
         number = len(attempts) + 1
         try:
-            reply = self._provider.generate(request)
+            reply = yield Attempt(request, number)
             if not isinstance(reply, Reply):
                 raise TypeError(f"generate returned {type(reply).__name__} and no Reply")
             # As it will be found: what is asked about it next must be the same question then.

@@ -21,6 +21,7 @@ Answer = Reply | ProviderError
 """What a request is answered with: an error stands in the place of the reply that is missing."""
 
 Steps = Generator[list[Request], Sequence[Answer], Summary]
+Rounds = Generator[list[Request], Sequence[Outcome], Summary]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,16 @@ class SummarySettings:
         return replace(self, chunk_tokens=chunk_tokens).room(self.reduce, count_tokens)
 
 
-def map_reduce(text: str, episode_id: str, settings: SummarySettings, count_tokens: CountTokens) -> Steps:
+def map_reduce(
+    text: str,
+    episode_id: str,
+    settings: SummarySettings,
+    count_tokens: CountTokens,
+    prefix: str | None = None,
+) -> Steps:
     """Summarize a text: at once if it fits, else chunk by chunk and then the summaries.
+
+    ``prefix`` begins the calls' ids; by default a random one.
 
     Yields
     ------
@@ -117,7 +126,7 @@ def map_reduce(text: str, episode_id: str, settings: SummarySettings, count_toke
         Without its calls, which the driver knows. ``partial`` if a chunk is missing or was cut short;
         ``failed`` if there is nothing to summarize or no reply at all.
     """
-    ask = _Asker(episode_id, settings, count_tokens)
+    ask = _Asker(episode_id, settings, count_tokens, prefix or uuid.uuid4().hex[:12])
     if not text.split():
         return Summary("", Status.FAILED, "the text has no words", chunks=0)
     room = settings.room(settings.direct, count_tokens)
@@ -176,11 +185,13 @@ def map_reduce(text: str, episode_id: str, settings: SummarySettings, count_toke
 class _Asker:
     """Makes the requests of one episode and judges their answers."""
 
-    def __init__(self, episode_id: str, settings: SummarySettings, count_tokens: CountTokens) -> None:
+    def __init__(
+        self, episode_id: str, settings: SummarySettings, count_tokens: CountTokens, prefix: str
+    ) -> None:
         self._episode_id = episode_id
         self._settings = settings
         self._count_tokens = count_tokens
-        self._prefix = uuid.uuid4().hex[:12]
+        self._prefix = prefix
         self._numbers = itertools.count()
 
     def request(self, stage: Stage, text: str, chunk_index: int | None = None) -> Request:
@@ -280,6 +291,31 @@ def drive(
     Summary
         With its calls; ``cancelled`` if one of them was.
     """
+    rounds = follow(steps, on_plan)
+    outcomes: list[Outcome] | None = None
+    while True:
+        try:
+            requests = next(rounds) if outcomes is None else rounds.send(outcomes)
+        except StopIteration as end:
+            summary: Summary = end.value
+            return summary
+        together = pool is not None and len(requests) > 1
+        outcomes = list(pool.map(generate, requests) if pool and together else map(generate, requests))
+
+
+def follow(steps: Steps, on_plan: Callable[[int], None]) -> Rounds:
+    """Turn the outcomes of calls into the answers that the steps want, until they end or one is cancelled.
+
+    Yields
+    ------
+    list of Request
+        Their outcomes are sent back in the same order.
+
+    Returns
+    -------
+    Summary
+        As `drive` does.
+    """
     calls: list[CallRecord] = []
     answers: Sequence[Answer] | None = None
     while True:
@@ -289,8 +325,7 @@ def drive(
             summary: Summary = end.value
             return replace(summary, calls=tuple(calls))
         on_plan(len(requests))
-        together = pool is not None and len(requests) > 1
-        outcomes = list(pool.map(generate, requests) if pool and together else map(generate, requests))
+        outcomes = yield requests
         calls += [outcome.record for outcome in outcomes]
         if any(outcome.record.status is Status.CANCELLED for outcome in outcomes):
             steps.close()

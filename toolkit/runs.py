@@ -63,6 +63,8 @@ class Run:
         which somebody waited; empty if nobody did, and for local models.
     store : str or None
         Where it is kept.
+    simulated : bool
+        Whether nothing was called; there are no texts then.
     limit_events : tuple of LimitEvent
         What the limiter did, from ``limits_began_at`` (epoch seconds) on; ``limits`` shows it.
     """
@@ -83,6 +85,7 @@ class Run:
         began_at: float = 0.0,
         quota_shares: Mapping[str, float] | None = None,
         store: str | None = None,
+        simulated: bool = False,
     ) -> None:
         self.id = id
         self.config = config
@@ -95,6 +98,7 @@ class Run:
         self.stopped_kind = stopped_kind
         self.quota_shares = dict(quota_shares or {})
         self.store = store
+        self.simulated = simulated
         self.limit_events = tuple(limit_events)
         self.limits_began_at = began_at
 
@@ -241,7 +245,8 @@ class Run:
         stopped = ", stopped early" if self.interrupted else ""
         reused = f", {self.reused}" if self.reused.calls else ""
         took = f"{self.makespan_s:.1f} s"
-        return f"<Run {self.id}: {self.provider}/{self.model}, {ended}, {took}{reused}{stopped}>"
+        kind = "Simulated run" if self.simulated else "Run"
+        return f"<{kind} {self.id}: {self.provider}/{self.model}, {ended}, {took}{reused}{stopped}>"
 
 
 def check_folder(folder: Path) -> None:

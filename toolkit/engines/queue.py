@@ -19,7 +19,7 @@ class Job:
 
     Attributes
     ----------
-    input_ids : list of int
+    input_ids : sequence of int
         The prompt in the model's own tokens.
     max_new_tokens : int
         Cap on the reply.
@@ -30,7 +30,7 @@ class Job:
         Once it is set the reply is not wanted any more.
     """
 
-    input_ids: list[int]
+    input_ids: Sequence[int]
     max_new_tokens: int
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()

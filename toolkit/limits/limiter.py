@@ -15,7 +15,7 @@ from bisect import insort
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from toolkit.clock import Clock, SystemClock
 from toolkit.limits.admission import Admission, DayExhausted, Standing, WaitCancelled
@@ -38,13 +38,22 @@ UNQUESTIONED_S = 0.1
 """So soon after its admission a lease needs no look into the book, which may be a transaction."""
 
 
-class _Waiter:
-    """One thread in line."""
+class Wake(Protocol):
+    """What is told that a waiter is to look again; under the lock of the line."""
 
-    def __init__(self, demand: Demand, order: float, arrival: int) -> None:
+    def set(self) -> None:
+        """Have it look, soon and not within this call."""
+        ...
+
+
+class Waiter:
+    """One request in line; ``before`` is what the first in line had waited when it came, by cause."""
+
+    def __init__(self, demand: Demand, order: float, arrival: int, woken: Wake) -> None:
         self.demand = demand
         self.place = (order, arrival)
-        self.woken = threading.Event()
+        self.woken = woken
+        self.before: Mapping[Cause, float] = {}
 
 
 class Limiter:
@@ -74,7 +83,7 @@ class Limiter:
         self._axis = make_axis(clock, state.offset())
         self._sleeper = sleeper or sleeper_for(clock)
         self._core = LimiterCore(quota_key, settings, state.holder)
-        self._line: list[_Waiter] = []
+        self._line: list[Waiter] = []
         self._arrivals = itertools.count()
         # In one process a decision is over sooner than a thread can be woken.
         self._line_and_core_lock = threading.RLock() if state.holder else YieldingLock()
@@ -133,15 +142,16 @@ class Limiter:
         """
         if stop is not None and stop.is_set():
             raise WaitCancelled({})
-        waiter = _Waiter(demand, order, next(self._arrivals))
+        woken = threading.Event()
+        waiter = Waiter(demand, order, next(self._arrivals), woken)
         arrived = self._decide(lambda now: self._arrive(now, waiter), self._give_back)
         if isinstance(arrived, Admission):
             return arrived
         stop = stop or StopEvent()
         if isinstance(stop, StopEvent):
-            stop.subscribe(waiter.woken.set)
+            stop.subscribe(woken.set)
         try:
-            admission = self._wait_turn(waiter, stop)
+            admission = self._wait_turn(waiter, woken, stop)
         except CancelledError:
             with self._line_and_core_lock:
                 self._count_wait(self._axis())
@@ -153,10 +163,48 @@ class Limiter:
             raise
         finally:
             if isinstance(stop, StopEvent):
-                stop.unsubscribe(waiter.woken.set)
+                stop.unsubscribe(woken.set)
         return Admission(admission.lease, _spans(arrived, admission.waited_s))
 
-    def _arrive(self, now: float, waiter: _Waiter) -> Admission | Mapping[Cause, float]:
+    # Waiting without a thread: for those who have a loop of their own
+
+    def enter(self, demand: Demand, order: float, woken: Wake) -> Admission | Waiter:
+        """Admit a request at once, or put it in line; `acquire` says what is raised.
+
+        Who is put in line looks at once, and again when woken or when the last look has said.
+        """
+        waiter = Waiter(demand, order, next(self._arrivals), woken)
+        arrived = self._decide(lambda now: self._arrive(now, waiter))
+        if isinstance(arrived, Admission):
+            return arrived
+        waiter.before = arrived
+        return waiter
+
+    def look(self, waiter: Waiter) -> Admission | float:
+        """Admit a waiter whose turn it is, or return when it is to look again, on the limiter's axis.
+
+        An error takes it out of the line.
+        """
+        try:
+            looked = self._decide(lambda now: self._look(now, waiter))
+        except BaseException:
+            self._leave(waiter)
+            raise
+        if isinstance(looked, Admission):
+            return Admission(looked.lease, _spans(waiter.before, looked.waited_s))
+        return looked
+
+    def withdraw(self, waiter: Waiter) -> WaitCancelled:
+        """Take a waiter out of the line; return the error that says how long it has waited."""
+        with self._line_and_core_lock:
+            self._count_wait(self._axis())
+            waited_s = dict(self._waited_s)
+        self._leave(waiter)
+        return WaitCancelled(_spans(waiter.before, waited_s))
+
+    # The line
+
+    def _arrive(self, now: float, waiter: Waiter) -> Admission | Mapping[Cause, float]:
         """Admit a request, or put it in line and return what the first in line has waited until now."""
         self._core.refuse_oversize(waiter.demand)
         if not self._line:
@@ -171,17 +219,17 @@ class Limiter:
         self._count_wait(now)
         return dict(self._waited_s)
 
-    def _wait_turn(self, waiter: _Waiter, stop: threading.Event) -> Admission:
+    def _wait_turn(self, waiter: Waiter, woken: threading.Event, stop: threading.Event) -> Admission:
         while True:
-            waiter.woken.clear()  # before looking, so that what happens after the look wakes us again
+            woken.clear()  # before looking, so that what happens after the look wakes us again
             if stop.is_set():
                 raise CancelledError
             looked = self._decide(lambda now: self._look(now, waiter), self._give_back)
             if isinstance(looked, Admission):
                 return looked
-            self._sleeper.wait(waiter.woken, looked, self._axis, stop)
+            self._sleeper.wait(woken, looked, self._axis, stop)
 
-    def _look(self, now: float, waiter: _Waiter) -> Admission | float:
+    def _look(self, now: float, waiter: Waiter) -> Admission | float:
         """Admit a waiter whose turn it is, or return when it is to look again."""
         if self._line[0] is not waiter:
             self._core.refuse_oversize(waiter.demand)  # a limit may have become smaller
@@ -220,7 +268,7 @@ class Limiter:
             self._waited_s[self._cause] += max(0.0, now - self._counted_until)
         self._counted_until = now
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _leave(self, waiter: Waiter) -> None:
         """Take one out of the line who waits no more."""
         with self._line_and_core_lock:
             if waiter not in self._line:  # admitted while it was interrupted
@@ -230,7 +278,7 @@ class Limiter:
         if nobody_waits and self._core.holder:
             self._decide(lambda now: None if self._line else self._core.leave_line())
 
-    def _remove(self, waiter: _Waiter) -> None:
+    def _remove(self, waiter: Waiter) -> None:
         self._line.remove(waiter)
         self._core.note_waiting(self._axis(), len(self._line))
         self._wake_first()

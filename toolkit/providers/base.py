@@ -19,7 +19,7 @@ from toolkit.limits import Dimension, Limiter, LimitSettings, limiter_for, open_
 from toolkit.mapreduce import Prompt, SummarySettings, drive, map_reduce
 from toolkit.protocols import Retry, RetryDecision, SummarizeParams
 from toolkit.providers.chunk_pool import ChunkPool
-from toolkit.records import Reply, Request, Summary
+from toolkit.records import Reply, Request, Summary, Usage
 from toolkit.retry import RetryPolicy
 from toolkit.tokens import estimate_tokens
 
@@ -212,6 +212,9 @@ class SummarizationProvider(ABC):
     def input_estimate(self, request: Request) -> int:
         """Estimate the tokens of a prompt as the server will count them."""
         return self.count_tokens(request.system) + self.count_tokens(request.prompt)
+
+    def learn(self, request: Request, usage: Usage) -> None:  # noqa: B027 (a default, not a duty)
+        """Take note of what a server counted for a prompt, to estimate better."""
 
     def body_bytes(self, request: Request) -> int:
         """Return about the size of a request's body in bytes, rather too little than too much.

@@ -140,9 +140,7 @@ class HostedProvider(SummarizationProvider):
         except Exception as error:
             scrub(error, self._key)
             raise
-        if reply.usage.counter == "server":
-            overhead = chat_overhead(2 if request.system else 1)
-            self._counter.learn((request.system, request.prompt), reply.usage.input_tokens - overhead)
+        self.learn(request, reply.usage)
         return reply
 
     def prepare(self) -> None:
@@ -282,6 +280,12 @@ class HostedProvider(SummarizationProvider):
         """Estimate what the server will count for a prompt; it learns from the server's own counts."""
         texts = (request.system, request.prompt)
         return self._counter.estimate(texts) + chat_overhead(2 if request.system else 1)
+
+    def learn(self, request: Request, usage: Usage) -> None:
+        """Take note of the server's own count."""
+        if usage.counter == "server":
+            overhead = chat_overhead(2 if request.system else 1)
+            self._counter.learn((request.system, request.prompt), usage.input_tokens - overhead)
 
     @property
     def context_tokens(self) -> int:

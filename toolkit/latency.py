@@ -1,0 +1,570 @@
+"""``LatencyModel``: how long calls take and how long replies become, fitted to calls or stated."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from toolkit.errors import ConfigError, nearest_name
+from toolkit.records import Stage
+from toolkit.runs import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    Array = np.ndarray[Any, np.dtype[np.float64]]
+
+LEAST_CALLS = 8
+"""Fewer say next to nothing of four coefficients and a spread."""
+MOST_CALLS = 20_000
+"""More add nothing but time; so many are taken, evenly."""
+QUANTILES = 201
+"""How many of a distribution are kept."""
+HUBER = 1.345
+"""In robust standard deviations: beyond it a residual counts by its size and not by its square."""
+
+_NEXT_BEST = {
+    Stage.DIRECT: (Stage.DIRECT, Stage.REDUCE, Stage.MAP),
+    Stage.MAP: (Stage.MAP, Stage.REDUCE, Stage.DIRECT),
+    Stage.REDUCE: (Stage.REDUCE, Stage.DIRECT, Stage.MAP),
+}
+
+
+class Fit(NamedTuple):
+    r"""What a model was fitted to, and how well it fits.
+
+    Attributes
+    ----------
+    calls : int
+    r2 : float
+        Share of the variance of service times that the mean explains.
+    median_error : float
+        Median of :math:`\lvert measured / mean - 1 \rvert`.
+    input_tokens, output_tokens : tuple of float
+        Least and most; beyond them the model is a guess.
+    width : float
+        Widest batch.
+    """
+
+    calls: int
+    r2: float
+    median_error: float
+    input_tokens: tuple[float, float]
+    output_tokens: tuple[float, float]
+    width: float
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    r"""Service time, its spread, reply lengths, and what a call costs beside its service.
+
+    A request of :math:`i` input and :math:`o` output tokens, in a batch of :math:`w` padded to its longest,
+    is served in
+
+    .. math:: t = (a + b\,w\,i + c\,o + d\,(w - 1)\,o) \cdot r
+
+    seconds, where :math:`r` has mean 1. Hosted models answer each request by itself: :math:`w = 1`.
+
+    Attributes
+    ----------
+    base_s : float
+        :math:`a`, seconds.
+    per_input_token_s, per_output_token_s : float
+        :math:`b` and :math:`c`, seconds a token.
+    per_neighbour_token_s : float
+        :math:`d`, seconds that each output token takes longer for each further request in the batch.
+    spread : float or sequence of float
+        Distribution of :math:`r`: the :math:`\sigma` of a lognormal one, or quantiles at equal steps from 0
+        to 1, as a fit keeps them.
+    output_tokens : float, mapping or None
+        Length of a reply if no cap cut it: one figure, or by stage a figure or quantiles; a stage that is
+        left out is taken for the nearest one. None: every reply is as long as its cap.
+    overhead_s : float
+        Between a call's admission and its sending.
+    gap_s, episode_gap_s : float
+        Between the end of a call and the start of the next that takes its place in the episode, and the same
+        of episodes.
+    run_s : float
+        What a run takes beside all that, once.
+    input_scale : float or None
+        What the server counts for a prompt, by the provider's first estimate. None: as much, and four bytes a
+        token where the provider knows no vocabulary.
+    fitted : Fit or None
+        None if the model was stated.
+
+    Examples
+    --------
+    >>> LatencyModel(base_s=0.4, per_output_token_s=0.012, spread=0.2, output_tokens=180)
+    LatencyModel(0.4 s + 12 ms/output token, spread 20 %, 180 output tokens)
+    """
+
+    base_s: float = 0.0
+    per_input_token_s: float = 0.0
+    per_output_token_s: float = 0.0
+    spread: float | Sequence[float] = 0.0
+    output_tokens: float | Mapping[str, float | Sequence[float]] | None = None
+    per_neighbour_token_s: float = 0.0
+    overhead_s: float = 0.0
+    gap_s: float = 0.0
+    episode_gap_s: float = 0.0
+    run_s: float = 0.0
+    input_scale: float | None = None
+    fitted: Fit | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in _SECONDS:
+            _check(name, getattr(self, name))
+        if self.input_scale is not None:
+            _check("input_scale", self.input_scale, above_zero=True)
+        if isinstance(self.spread, Sequence):
+            object.__setattr__(self, "spread", _quantiles("spread", self.spread))
+        else:
+            _check("spread", self.spread)
+        given = self.output_tokens
+        if isinstance(given, Mapping):
+            for stage in given:
+                if stage not in set(Stage):
+                    raise ConfigError(f"output_tokens: {stage!r} is no stage; {nearest_name(stage, Stage)}")
+            lengths = {
+                str(stage): _quantiles(f"output_tokens[{stage!r}]", value) for stage, value in given.items()
+            }
+            object.__setattr__(self, "output_tokens", lengths)
+        elif given is not None:
+            _check("output_tokens", given)
+
+    # Making one
+
+    @classmethod
+    def constant(cls, seconds: float, output_tokens: float | None = None) -> Self:
+        """Return the model of calls that all take so many seconds."""
+        return cls(base_s=seconds, output_tokens=output_tokens)
+
+    @classmethod
+    def fit(cls, *measured: pd.DataFrame | Run) -> Self:
+        """Fit a model to calls that were made.
+
+        Parameters
+        ----------
+        measured : DataFrame or Run
+            Frames ``calls``, or whole runs, which also tell what a run takes beside its calls and how a
+            server's count of prompts differs from the estimate. Only calls that went well and were not
+            reused enter.
+
+        Returns
+        -------
+        LatencyModel
+            Coefficients by non-negative least squares on relative residuals with Huber's weights, of the
+            terms that the calls can tell apart (by the Bayesian information criterion); the spread and the
+            reply lengths as quantiles.
+
+        Raises
+        ------
+        ConfigError
+            If there are fewer than 8 such calls, or they are of several models.
+        """
+        import numpy as np
+        import pandas as pd
+
+        runs = [item for item in measured if isinstance(item, Run)]
+        frames = [item.calls if isinstance(item, Run) else item for item in measured]
+        made = [_made(frame) for frame in frames]
+        calls = pd.concat(made) if made else pd.DataFrame()
+        if len(calls) < LEAST_CALLS:
+            raise ConfigError(
+                f"{len(calls)} calls that went well and were not reused are too few to fit a latency model "
+                f"to; at least {LEAST_CALLS} are needed. Measure more (reuse='none' asks anew), or state it: "
+                "LatencyModel(base_s=..., per_output_token_s=...)"
+            )
+        models = sorted(
+            {f"{row[0]}/{row[1]}" for row in calls[["provider", "model"]].itertuples(index=False)}
+        )
+        if len(models) > 1:
+            raise ConfigError(
+                f"calls of {len(models)} models ({', '.join(models)}) cannot make one latency model; fit each"
+            )
+        terms, seconds, widest = _observations(calls)
+        weights, ratios = _regress(terms, seconds)
+        means = terms @ weights
+        gaps = [_gaps(frame) for frame in made]
+        run_s = [_beside(run) for run in runs if len(_made(run.calls))]
+        return cls(
+            base_s=float(weights[0]),
+            per_input_token_s=float(weights[1]),
+            per_output_token_s=float(weights[2]),
+            per_neighbour_token_s=float(weights[3]),
+            spread=tuple(ratios),
+            output_tokens=_lengths(calls),
+            overhead_s=float(calls["overhead_s"].median()),
+            gap_s=_median(np.concatenate([call for call, _ in gaps])),
+            episode_gap_s=_median(np.concatenate([episode for _, episode in gaps])),
+            run_s=_median(run_s),
+            input_scale=_input_scale(runs),
+            fitted=Fit(
+                calls=len(calls),
+                r2=float(
+                    1 - ((seconds - means) ** 2).sum() / max(((seconds - seconds.mean()) ** 2).sum(), 1e-12)
+                ),
+                median_error=float(np.median(np.abs(seconds / means - 1))),
+                input_tokens=(float(calls["input_tokens"].min()), float(calls["input_tokens"].max())),
+                output_tokens=(float(calls["output_tokens"].min()), float(calls["output_tokens"].max())),
+                width=widest,
+            ),
+        )
+
+    # Asking it
+
+    def mean_service_s(self, input_tokens: float, output_tokens: float, width: float = 1) -> float:
+        """Return the mean seconds of service.
+
+        Parameters
+        ----------
+        input_tokens, output_tokens : float
+            Of the longest in the batch.
+        width : float
+            Requests in the batch.
+        """
+        return (
+            self.base_s
+            + self.per_input_token_s * width * input_tokens
+            + (self.per_output_token_s + self.per_neighbour_token_s * (width - 1)) * output_tokens
+        )
+
+    def service_s(self, input_tokens: float, output_tokens: float, width: float, chance: float) -> float:
+        """Return seconds of service; ``chance`` in (0, 1) says where in the spread."""
+        mean = self.mean_service_s(input_tokens, output_tokens, width)
+        if isinstance(self.spread, Sequence):
+            return mean * _at(self.spread, chance)
+        if not self.spread:
+            return mean
+        return mean * math.exp(self.spread * _NORMAL.inv_cdf(chance) - self.spread**2 / 2)
+
+    def mean_output_tokens(self, stage: Stage, cap: int) -> float:
+        """Return the mean length of a stage's replies under a cap, in tokens."""
+        lengths = self._lengths[stage]
+        if lengths is None:
+            return cap
+        inner = [min(length, cap) for length in lengths]
+        steps = max(1, len(inner) - 1)  # the mean of the straight lines between the quantiles
+        return (sum(inner) - (inner[0] + inner[-1]) / 2) / steps if len(inner) > 1 else inner[0]
+
+    def reply_tokens(self, stage: Stage, cap: int, chance: float) -> tuple[int, bool]:
+        """Return the length of one reply in tokens, and whether the cap cut it."""
+        lengths = self._lengths[stage]
+        if lengths is None:
+            return cap, False
+        wanted = max(1, round(_at(lengths, chance)))
+        return min(wanted, cap), wanted > cap
+
+    @cached_property
+    def _lengths(self) -> dict[Stage, tuple[float, ...] | None]:
+        """Quantiles of each stage's replies."""
+        given = self.output_tokens
+        if given is None or isinstance(given, int | float):
+            return dict.fromkeys(Stage, None if given is None else (float(given),))
+        found: dict[Stage, tuple[float, ...] | None] = {}
+        for stage, others in _NEXT_BEST.items():
+            known = [other for other in others if other in given]
+            found[stage] = _quantiles("", given[known[0]]) if known else None
+        return found
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some values changed."""
+        _check_names(changes)
+        return replace(self, **changes)
+
+    # Keeping it
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model to a JSON file."""
+        place = Path(path).expanduser()
+        place.write_text(json.dumps(asdict(self), indent=1, default=list) + "\n", encoding="utf-8")
+        return place
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model from a JSON file: one that `save` wrote, or one with some of the fields.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or it is no latency model.
+        """
+        try:
+            values = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"latency: {path}: cannot be read ({error.strerror or error})") from None
+        except ValueError as error:
+            raise ConfigError(f"latency: {path}: is no valid JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"latency: {path}: must hold an object with the fields of a LatencyModel")
+        try:
+            _check_names(values)
+            if values.get("fitted") is not None:
+                values["fitted"] = Fit(*values["fitted"])
+            return cls(**values)
+        except (ConfigError, TypeError) as error:
+            raise ConfigError(f"latency: {path}: {error}") from None
+
+    def __repr__(self) -> str:
+        parts = [
+            _unit(self.base_s, "s"),
+            _unit(self.per_input_token_s, "s/input token"),
+            _unit(self.per_output_token_s, "s/output token"),
+            _unit(self.per_neighbour_token_s, "s/output token and neighbour"),
+        ]
+        shown = " + ".join(part for part in parts if part) or "0 s"
+        told = [shown]
+        if isinstance(self.spread, Sequence):
+            low, high = (100 * (_at(self.spread, p) - 1) for p in (0.1, 0.9))
+            told.append(f"spread {low:+.0f} to {high:+.0f} % (10 to 90 of 100)")
+        elif self.spread:
+            told.append(f"spread {100 * self.spread:.3g} %")
+        if isinstance(self.output_tokens, Mapping):
+            lengths = [f"{self.mean_output_tokens(Stage(s), 10**9):.0f} ({s})" for s in self.output_tokens]
+            told.append(f"{', '.join(lengths)} output tokens")
+        elif self.output_tokens is not None:
+            told.append(f"{self.output_tokens:g} output tokens")
+        if self.fitted is not None:
+            fit = self.fitted
+            told.append(f"fitted to {fit.calls} calls: R² {fit.r2:.2f}, median error {fit.median_error:.1%}")
+        return f"LatencyModel({', '.join(told)})"
+
+
+_SECONDS = tuple(item.name for item in fields(LatencyModel) if item.name.endswith("_s"))
+_NORMAL = NormalDist()
+
+
+def _check(name: str, value: object, *, above_zero: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ConfigError(f"latency: {name}={value!r} must be a number from 0 on")
+    if above_zero and not value:
+        raise ConfigError(f"latency: {name}={value!r} must be above 0")
+
+
+def _check_names(values: Iterable[str]) -> None:
+    known = [item.name for item in fields(LatencyModel)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"{name!r} is no field of a LatencyModel; {nearest_name(name, known)}")
+
+
+def _quantiles(name: str, value: float | Sequence[float]) -> tuple[float, ...]:
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    if not values:
+        raise ConfigError(f"latency: {name} must not be empty")
+    for number in values:
+        _check(name, number)
+    if list(values) != sorted(values):
+        raise ConfigError(f"latency: {name}: quantiles must not fall")
+    return values
+
+
+def _at(quantiles: Sequence[float], chance: float) -> float:
+    """Return a quantile, on straight lines between those that are known."""
+    place = chance * (len(quantiles) - 1)
+    below = int(place)
+    if below + 1 >= len(quantiles):
+        return quantiles[-1]
+    return quantiles[below] + (place - below) * (quantiles[below + 1] - quantiles[below])
+
+
+def _unit(value: float, unit: str) -> str:
+    if not value:
+        return ""
+    for factor, prefix in ((1, ""), (1e3, "m"), (1e6, "µ")):
+        if value * factor >= 0.1 or factor == 1e6:
+            return f"{value * factor:.3g} {prefix}{unit}"
+    raise AssertionError("the last prefix takes all")
+
+
+# Fitting
+
+
+def _median(values: Any) -> float:
+    import numpy as np
+
+    return float(np.median(values)) if len(values) else 0.0
+
+
+def _made(calls: pd.DataFrame) -> pd.DataFrame:
+    """Return the calls that say how long one takes."""
+    for name in ("status", "reused", "service_s", "input_tokens", "output_tokens"):
+        if name not in calls:
+            raise ConfigError(
+                f"LatencyModel.fit takes frames of calls (run.calls); one has no column {name!r}"
+            )
+    good = calls[(calls["status"] == "ok") & ~calls["reused"] & (calls["service_s"] > 0)]
+    return good.dropna(subset=["input_tokens", "output_tokens"])
+
+
+def _observations(calls: pd.DataFrame) -> tuple[Array, Array, float]:
+    """Return the terms of the formula and the seconds, a row for each call or batch, and the widest batch.
+
+    The calls of one batch have the very same service time, which is how they are found.
+    """
+    import numpy as np
+
+    width = calls["batch_size"].fillna(1).astype("float64")
+    rows = calls.assign(
+        width=width, alone=np.where(width > 1, -1, np.arange(len(calls))), batch=calls["service_s"]
+    )
+    batches = rows.groupby(["run_id", "batch", "width", "alone"], sort=False, dropna=False).agg(
+        service_s=("service_s", "first"),
+        input_tokens=("input_tokens", "max"),
+        output_tokens=("output_tokens", "max"),
+        width=("width", "first"),
+    )
+    if len(batches) > MOST_CALLS:
+        batches = batches.iloc[np.linspace(0, len(batches) - 1, MOST_CALLS).astype(int)]
+    seconds, given, written, together = (
+        batches[name].to_numpy(dtype="float64")
+        for name in ("service_s", "input_tokens", "output_tokens", "width")
+    )
+    terms = np.column_stack([np.ones_like(seconds), together * given, written, (together - 1) * written])
+    return terms, seconds, float(together.max())
+
+
+def _regress(terms: Array, seconds: Array) -> tuple[Array, Array]:
+    """Return the coefficients, and quantiles of what is measured by what they say, with mean 1."""
+    import numpy as np
+
+    usable = [place for place in range(terms.shape[1]) if terms[:, place].any()]
+    best: tuple[float, Array] | None = None
+    for size in range(1, len(usable) + 1):
+        for chosen in combinations(usable, size):
+            weights = _robust(terms[:, chosen], seconds)
+            if weights is None:
+                continue
+            residuals = seconds / (terms[:, chosen] @ weights) - 1
+            # Nothing is measured to better than a ten-thousandth: less is not worth a term.
+            loss = float(np.mean(_huber_loss(residuals))) + 1e-8
+            criterion = len(seconds) * math.log(loss) + size * math.log(len(seconds))
+            if best is None or criterion < best[0]:
+                full = np.zeros(terms.shape[1])
+                full[list(chosen)] = weights
+                best = (criterion, full)
+    assert best is not None, "a base alone always fits"
+    weights = best[1]
+    ratios = np.quantile(seconds / (terms @ weights), np.linspace(0, 1, min(QUANTILES, len(seconds))))
+    mean = float((ratios[1:] + ratios[:-1]).mean() / 2)
+    return weights * mean, ratios / mean
+
+
+def _huber_loss(residuals: Array) -> Array:
+    import numpy as np
+
+    bound = HUBER * _scale(residuals)
+    size = np.abs(residuals)
+    return np.where(size <= bound, size**2, bound * (2 * size - bound))
+
+
+def _scale(residuals: Array) -> float:
+    import numpy as np
+
+    return max(1.4826 * float(np.median(np.abs(residuals))), 1e-6)
+
+
+def _robust(terms: Array, seconds: Array) -> Array | None:
+    """Return coefficients for relative residuals; None unless all are above zero.
+
+    A term that would be negative is left out by another choice of terms, which makes the best of these
+    choices the non-negative least squares.
+    """
+    import numpy as np
+
+    means = np.full_like(seconds, float(np.median(seconds)))
+    trust = np.ones_like(seconds)
+    weights: Array = np.zeros(terms.shape[1])
+    for _ in range(25):
+        root = np.sqrt(trust) / means
+        before = weights
+        solved = np.linalg.lstsq(terms * root[:, None], seconds * root, rcond=None)
+        weights = np.asarray(solved[0], dtype="float64")
+        if (weights <= 0).any():
+            return None
+        means = np.asarray(terms @ weights, dtype="float64")
+        residuals = seconds / means - 1
+        bound = HUBER * _scale(residuals)
+        trust = np.minimum(1.0, bound / np.maximum(np.abs(residuals), 1e-12))
+        if np.allclose(weights, before, rtol=1e-6, atol=0):
+            break
+    return weights
+
+
+def _lengths(calls: pd.DataFrame) -> dict[str, tuple[float, ...]]:
+    """Return quantiles of the replies by stage; one that a cap has cut would have been longer by a token."""
+    import numpy as np
+
+    wanted = calls["output_tokens"].astype("float64") + (calls["stop_reason"] == "length")
+    found = {}
+    for stage, lengths in wanted.groupby(calls["stage"]):
+        steps = np.linspace(0, 1, min(QUANTILES, len(lengths)))
+        found[str(stage)] = tuple(float(value) for value in np.quantile(lengths, steps))
+    return found
+
+
+def _handovers(starts: Array, ends: Array) -> Array:
+    """Return how long each place stood empty, in a queue whose places are filled as they become free.
+
+    With never more than w at a time, the (w + n)-th start comes after the n-th end.
+    """
+    import numpy as np
+
+    starts, ends = np.sort(starts), np.sort(ends)
+    at_a_time = np.arange(1, len(starts) + 1) - np.searchsorted(ends, starts, side="right")
+    width = int(at_a_time.max(initial=0))
+    return starts[width:] - ends[: len(starts) - width]
+
+
+def _gaps(calls: pd.DataFrame) -> tuple[Array, Array]:
+    """Return the gaps between calls of an episode and between episodes, in seconds."""
+    import numpy as np
+
+    between_calls, between_episodes = [np.empty(0)], [np.empty(0)]
+    spans = calls.assign(began=_began(calls), ended=_began(calls) + calls["total_s"].to_numpy())
+    for _, run in spans.groupby("run_id"):
+        for (_, stage), step in run.groupby(["episode_id", "stage"]):
+            if stage == Stage.MAP and len(step) > 1:
+                between_calls.append(_handovers(step["began"].to_numpy(), step["ended"].to_numpy()))
+        episodes = run.groupby("episode_id").agg(began=("began", "min"), ended=("ended", "max"))
+        between_episodes.append(_handovers(episodes["began"].to_numpy(), episodes["ended"].to_numpy()))
+    return np.concatenate(between_calls), np.concatenate(between_episodes)
+
+
+def _beside(run: Run) -> float:
+    """Return what a run took before its first call and after its last."""
+    began = _began(run.calls)
+    return max(0.0, run.makespan_s - float((began + run.calls["total_s"].to_numpy()).max() - began.min()))
+
+
+def _began(calls: pd.DataFrame) -> Array:
+    """Return when calls began, in epoch seconds."""
+    began: Array = calls["started_at"].dt.as_unit("us").astype("int64").to_numpy() / 1e6
+    return began
+
+
+def _input_scale(runs: Iterable[Run]) -> float | None:
+    """Return what servers counted for prompts by the first estimates, before anything was learned of them."""
+    estimated = counted = 0
+    for run in runs:
+        if run.simulated:
+            continue
+        first = {}
+        for event in run.limit_events:
+            if event.event == "admitted":
+                first[event.lease_id] = event.input_tokens
+            elif event.event == "settled":
+                break
+        for event in run.limit_events:
+            if event.event == "settled" and event.lease_id in first:
+                estimated += first[event.lease_id]
+                counted += first[event.lease_id] + event.input_tokens
+    return counted / estimated if estimated and counted > 0 else None

@@ -1,0 +1,253 @@
+"""``Simulator``: one run that does not take place."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+from toolkit.calls import Attempt, Calls, Pause
+from toolkit.config import Config
+from toolkit.errors import ToolkitError
+from toolkit.harmless import whole_characters
+from toolkit.latency import LatencyModel
+from toolkit.limits import Limiter, MemoryState, StopEvent
+from toolkit.mapreduce import follow, map_reduce
+from toolkit.protocols import Outcome, Provider, SummarizeParams
+from toolkit.providers.base import SummarizationProvider, within_limits
+from toolkit.providers.transformers import TransformersSummarizationProvider
+from toolkit.records import Episode, EpisodeRecord, Reply, Request, Status, StopReason, Summary, Usage
+from toolkit.retry import RetryPolicy
+from toolkit.runs import Run
+from toolkit.simulation.agenda import EPOCH, Agenda, VirtualClock
+from toolkit.simulation.batches import Batches, Prompted
+from toolkit.simulation.faults import Faults, SimulatedFault, chances
+from toolkit.simulation.processes import Answer, Process, Steps, World, lanes
+from toolkit.simulation.stand_in import MadeUpTexts, Rehearsed
+
+_STOPPED = "the run was stopped"
+
+
+class Simulator:
+    """Plays one run on a clock of its own; see `simulate`.
+
+    Parameters
+    ----------
+    provider : SummarizationProvider
+        Is not asked.
+    config : Config
+    latency : LatencyModel
+    faults : Faults
+    seed : int
+    learns : bool
+        Whether the provider may learn from made-up counts.
+    began_at : int, optional
+        Epoch seconds of the beginning; by default a moment of a minute that the seed chooses, because limits
+        of calendar minutes depend on it.
+    """
+
+    def __init__(
+        self,
+        provider: SummarizationProvider,
+        config: Config,
+        latency: LatencyModel,
+        faults: Faults,
+        seed: int,
+        *,
+        learns: bool = True,
+        began_at: int | None = None,
+    ) -> None:
+        self._config = config
+        self._latency = latency
+        self._faults = faults
+        self._seed = seed
+        luck = random.Random(seed)
+        self._clock = VirtualClock(EPOCH + luck.randrange(60) if began_at is None else began_at)
+        self._agenda = Agenda(self._clock)
+        self._stop = StopEvent()
+        self._fatal: ToolkitError | None = None
+        key, limits = provider.quota_key(), provider.limits()
+        self._limiter: Limiter | None = None
+        self._settings = provider.settings()
+        if key is not None and limits is not None:
+            self._limiter = Limiter(key, limits, MemoryState(), self._clock)
+            self._settings = within_limits(self._settings, self._limiter)
+        self._provider = provider
+        self._rehearsed = Rehearsed(provider, latency.input_scale, learns)
+        self._texts = MadeUpTexts(provider.count_tokens, self._rehearsed.input_scale)
+        self._policy = RetryPolicy(max_attempts=config.max_attempts, total_s=config.retry_total_s)
+        self._rng = luck  # of the jitter between tries
+        self._batches = (
+            Batches(self._agenda, latency, config.engine_batch_tokens)
+            if isinstance(provider, TransformersSummarizationProvider)
+            else None
+        )
+        self._world = World(self._agenda, self._stop, self._limiter, self._attempt, latency.overhead_s)
+        self._source: Iterator[tuple[int, Episode | int]] = iter(())
+        self._records: dict[int, EpisodeRecord] = {}
+        self._ended_at = 0.0
+
+    def run(self, episodes: Iterable[Episode | int]) -> Run:
+        """Play it to the end."""
+        known = list(episodes)
+        self._source = iter(enumerate(known))
+        began_at = self._limiter.now() if self._limiter else self._clock.epoch()
+        for worker in range(min(self._config.summary_batch_size, len(known))):
+            process = Process(self._world, self._worker(f"episode_{worker}"), lambda _: None)
+            self._agenda.after(self._latency.run_s, process.resume)
+        self._agenda.run()
+        for number, episode in self._source:
+            self._cancel(number, episode)
+        limiter = self._limiter
+        return Run(
+            id=self._id(len(known)),
+            config=self._config,
+            provider=self._provider.name,
+            model=self._provider.model,
+            records=[self._records[number] for number in range(len(known))],
+            makespan_s=self._ended_at,
+            stopped_because=str(self._fatal) if self._fatal else None,
+            limit_events=[] if limiter is None else limiter.events(since=began_at),
+            began_at=began_at,
+            quota_shares={} if limiter is None else limiter.quota_shares(since=began_at),
+            simulated=True,
+        )
+
+    def _id(self, episodes: int) -> str:
+        told = f"{self._config.shown()} {self._latency} {self._faults} {self._seed} {episodes}"
+        return "sim-" + hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
+
+    # Episodes
+
+    def _worker(self, name: str) -> Steps:
+        """Take one episode after the other."""
+        for number, episode in self._source:
+            if self._stop.is_set():
+                self._cancel(number, episode)
+                return
+            yield from self._episode(number, episode, name)
+            if self._latency.episode_gap_s:
+                yield Pause(self._latency.episode_gap_s)
+
+    def _episode(self, number: int, episode: Episode | int, worker: str) -> Steps:
+        """Summarize one episode; whatever goes wrong with it stays its own."""
+        began, started_at = self._clock.now(), self._clock.epoch()
+        episode_id, title, text, words = self._read(number, episode)
+        try:
+            summary = yield from self._summarize(number, episode_id, text, worker)
+        except Exception as error:
+            summary = Summary("", Status.FAILED, f"{type(error).__name__}: {error}", chunks=0)
+        if summary.status is Status.CANCELLED:
+            summary = replace(summary, error=self._why_stopped())
+        self._ended_at = self._clock.now()
+        # Nobody is to take what was made up for a summary.
+        summary = replace(summary, text="")
+        self._records[number] = EpisodeRecord(
+            episode_id, title, words, started_at, self._clock.now() - began, summary
+        )
+
+    def _read(self, number: int, episode: Episode | int) -> tuple[str, str, str, int]:
+        """Return id, title, transcript and words."""
+        if isinstance(episode, Episode):
+            return episode.id, episode.title or episode.id, episode.transcript, episode.words
+        text = self._texts.transcript(episode)
+        return f"e{number}", f"e{number}", text, text.count(" ") + text.count("\n") + 1
+
+    def _cancel(self, number: int, episode: Episode | int) -> None:
+        episode_id, title, _, words = self._read(number, episode)
+        summary = Summary("", Status.CANCELLED, self._why_stopped(), chunks=0)
+        self._records[number] = EpisodeRecord(episode_id, title, words, self._clock.epoch(), 0.0, summary)
+
+    def _summarize(
+        self, number: int, episode_id: str, text: str, worker: str
+    ) -> Generator[Any, Any, Summary]:
+        calls = Calls(
+            cast(Provider, self._rehearsed),
+            SummarizeParams(
+                episode_id=episode_id,
+                order=number,
+                stop=self._stop,
+                on_drain=self._drain,
+                clock=self._clock,
+            ),
+            self._policy,
+            rng=self._rng,
+            limiter=self._limiter,
+        )
+        text = whole_characters(text)
+        steps = map_reduce(text, episode_id, self._settings, self._provider.count_tokens, f"{number:012x}")
+        rounds = follow(steps, lambda requests: None)
+        outcomes: list[Outcome] | None = None
+        while True:
+            try:
+                requests = next(rounds) if outcomes is None else rounds.send(outcomes)
+            except StopIteration as end:
+                summary: Summary = end.value
+                return summary
+            if len(requests) == 1:
+                outcomes = [(yield from self._call(calls, requests[0], worker))]
+                continue
+            found: dict[int, Outcome] = {}
+            jobs = (self._chunk(calls, request, place, found) for place, request in enumerate(requests))
+            width = min(self._config.summary_chunk_parallelism, len(requests))
+            yield lanes(jobs, width)
+            outcomes = [found[place] for place in range(len(requests))]
+
+    def _chunk(self, calls: Calls, request: Request, place: int, found: dict[int, Outcome]) -> Steps:
+        """Make one of several calls, and leave its place free for as long as it takes to take the next."""
+        found[place] = yield from self._call(calls, request, "chunk")
+        if self._latency.gap_s:
+            yield Pause(self._latency.gap_s)
+
+    def _call(self, calls: Calls, request: Request, worker: str) -> Generator[Any, Any, Outcome]:
+        outcome = yield from calls.steps(request)
+        return replace(outcome, record=replace(outcome.record, worker=worker))
+
+    # Attempts
+
+    def _attempt(self, step: Attempt, answer: Answer) -> None:
+        """Begin an attempt: what becomes of it, and when, is luck."""
+        request = step.request
+        fault_chance, service_chance, length_chance = chances(self._seed, f"{request.call_id} {step.number}")
+        given = self._rehearsed.server_count(request)
+        written, cut = self._latency.reply_tokens(request.stage, request.max_output_tokens, length_chance)
+        reply = Reply(
+            self._texts.reply(written),
+            Usage(given, written, counter=self._rehearsed.counter),
+            StopReason.LENGTH if cut else StopReason.STOP,
+        )
+
+        def done(started: float | None, ended: float | None, width: int | None) -> None:
+            self._rehearsed.answered(request, reply)
+            answer(replace(reply, service_started=started, service_ended=ended, batch_size=width))
+
+        fault = self._faults.draw(fault_chance)
+        if self._batches is not None:
+
+            def served(started: float, ended: float, width: int) -> None:
+                self._agenda.after(self._latency.overhead_s, lambda: done(started, ended, width))
+
+            self._batches.submit(Prompted(given, request.max_output_tokens, written, service_chance, served))
+            return
+        seconds = self._latency.service_s(given, written, 1, service_chance)
+        if fault is None:
+            self._agenda.after(seconds, lambda: done(None, None, None))
+            return
+        if fault == "timeout":
+            seconds = self._config.request_timeout_s
+        elif fault != "server_error":
+            seconds = self._faults.refused_after_s
+        error = SimulatedFault(self._faults.decision(fault))
+        self._agenda.after(seconds, lambda: answer(error))
+
+    # Stopping
+
+    def _drain(self, error: ToolkitError) -> None:
+        """Stop for an error that every further call would meet; the first one is the reason."""
+        self._fatal = self._fatal or error
+        self._stop.set()
+
+    def _why_stopped(self) -> str:
+        return f"{_STOPPED}: {self._fatal}" if self._fatal else _STOPPED

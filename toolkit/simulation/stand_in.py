@@ -1,0 +1,181 @@
+"""Providers that are never asked: they need no key and no weights, and what they would say is made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from toolkit.config import Config
+from toolkit.errors import AuthenticationFailed
+from toolkit.mapreduce import SummarySettings
+from toolkit.protocols import RetryDecision
+from toolkit.providers.base import SummarizationProvider
+from toolkit.providers.hosted import HostedProvider
+from toolkit.providers.registry import provider_class
+from toolkit.providers.transformers import TransformersSummarizationProvider
+from toolkit.records import Reply, Request
+from toolkit.simulation.faults import SimulatedFault
+from toolkit.tokens import (
+    CAUTIOUS_BYTES_PER_TOKEN,
+    CHARACTERS_PER_TOKEN,
+    LearnedBytes,
+    chat_overhead,
+    estimate_tokens,
+)
+
+NO_KEY = "a-simulation-needs-none"
+LOCAL_CONTEXT_TOKENS = 8192
+LOCAL_TEMPLATE_TOKENS = 32
+"""Of a chat template, about; the model that would tell is not loaded."""
+
+_SENTENCE = "the " * 11 + "end."
+_SENTENCES_A_LINE = 4
+
+
+class Unloaded(TransformersSummarizationProvider):
+    """A local model without its weights: tokens are estimated from the length of a text."""
+
+    @property
+    def context_tokens(self) -> int:
+        """What the config says, or what small models have."""
+        return self.config.context_tokens or LOCAL_CONTEXT_TOKENS
+
+    @property
+    def token_counter(self) -> str:
+        """Who counts."""
+        return "estimate"
+
+    def count_tokens(self, text: str) -> int:
+        """Estimate."""
+        return estimate_tokens(text)
+
+    def input_estimate(self, request: Request) -> int:
+        """Estimate, with the chat template."""
+        return super().input_estimate(request) + LOCAL_TEMPLATE_TOKENS
+
+    def settings(self) -> SummarySettings:
+        """Return those of a chat model."""
+        return SummarizationProvider.settings(self)
+
+    def identity(self) -> Mapping[str, Any] | None:
+        """Return None: nobody knows its weights."""
+        return None
+
+
+def stand_in(config: Config) -> SummarizationProvider:
+    """Return a provider that knows prompts, counts, limits and prices, and can not be asked."""
+    kind = provider_class(config.provider)
+    if issubclass(kind, TransformersSummarizationProvider):
+        return Unloaded(config)
+    try:
+        return kind(config)
+    except AuthenticationFailed:
+        setting = f"{config.provider}_api_key"
+        if setting not in Config.model_fields or getattr(config, setting) is not None:
+            raise
+        return kind(config.replace(**{setting: NO_KEY}))
+
+
+class Rehearsed:
+    """What `Calls` is given in the place of a provider: all but answers are the provider's own.
+
+    Parameters
+    ----------
+    provider : SummarizationProvider
+    input_scale : float or None
+        See `LatencyModel`.
+    learns : bool
+        Whether the provider is told what the server counted. Not if it is the user's own: it would learn
+        from what is made up.
+    """
+
+    def __init__(self, provider: SummarizationProvider, input_scale: float | None, learns: bool) -> None:
+        self.provider = provider
+        self.name = provider.name
+        self.model = provider.model
+        self.identity = provider.identity
+        self.price = provider.price
+        self.price_bound = provider.price_bound
+        self.input_bound = provider.input_bound
+        self.body_bytes = provider.body_bytes
+        self.counter = "server" if isinstance(provider, HostedProvider) else "simulated"
+        self._guesses = provider.token_counter == LearnedBytes.name
+        default = CAUTIOUS_BYTES_PER_TOKEN / CHARACTERS_PER_TOKEN if self._guesses else 1.0
+        self.input_scale = default if input_scale is None else input_scale
+        self._learns = learns
+        self._first: dict[str, int] = {}
+
+    def generate(self, request: Request) -> Reply:
+        """Refuse."""
+        raise RuntimeError("a simulation asks nobody")
+
+    def classify(self, error: Exception) -> RetryDecision:
+        """Return the decision of a simulated fault; anything else is the provider's to judge."""
+        return error.decision if isinstance(error, SimulatedFault) else self.provider.classify(error)
+
+    def input_estimate(self, request: Request) -> int:
+        """Return the provider's estimate; one that does not learn counts each prompt once."""
+        return self.provider.input_estimate(request) if self._guesses else self._first_estimate(request)
+
+    def server_count(self, request: Request) -> int:
+        """Return what the server is going to count for a prompt."""
+        return max(1, round(self.input_scale * self._first_estimate(request)))
+
+    def answered(self, request: Request, reply: Reply) -> None:
+        """Take note of an answer."""
+        self._first.pop(request.call_id, None)
+        if self._learns:
+            self.provider.learn(request, reply.usage)
+
+    def _first_estimate(self, request: Request) -> int:
+        """Return what was estimated before anything was learned."""
+        found = self._first.get(request.call_id)
+        if found is None:
+            provider = self.provider
+            if not self._guesses:
+                found = provider.input_estimate(request)
+            else:
+                found = provider.count_tokens(request.system) + provider.count_tokens(request.prompt)
+                found += chat_overhead(2 if request.system else 1)
+            self._first[request.call_id] = found
+        return found
+
+
+class MadeUpTexts:
+    """Texts of a given size, in a server's tokens: for replies, and for episodes of which only that is known.
+
+    Parameters
+    ----------
+    count_tokens : callable
+        The provider's.
+    scale : float
+        What the server counts for one of the provider's tokens.
+    """
+
+    def __init__(self, count_tokens: Callable[[str], int], scale: float) -> None:
+        sample = " ".join([_SENTENCE] * 100)
+        self._tokens_a_word = scale * count_tokens(sample) / (100 * len(_SENTENCE.split()))
+        self.reply = lru_cache(maxsize=4096)(self._reply)
+        self.transcript = lru_cache(maxsize=1024)(self._transcript)
+
+    def _words(self, tokens: int) -> int:
+        return max(1, round(tokens / self._tokens_a_word))
+
+    def _reply(self, tokens: int) -> str:
+        """Return a text in one line."""
+        return _sentences(self._words(tokens), " ")
+
+    def _transcript(self, tokens: int) -> str:
+        """Return a text in lines of some sentences."""
+        return _sentences(self._words(tokens), "\n")
+
+
+def _sentences(words: int, separator: str) -> str:
+    length = len(_SENTENCE.split())
+    line = " ".join([_SENTENCE] * _SENTENCES_A_LINE)
+    lines, rest = divmod(words, length * _SENTENCES_A_LINE)
+    last = [_SENTENCE] * (rest // length)
+    if rest % length:
+        last.append("the " * (rest % length - 1) + "end.")
+    return separator.join([line] * lines + ([" ".join(last)] if last else []))
