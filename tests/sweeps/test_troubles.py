@@ -113,6 +113,26 @@ def test_a_failed_cell_is_tried_again_and_is_no_measurement_then(scripted: Any) 
     assert whole.cells.iloc[0][["kept", "resumed"]].tolist() == [True, True]
 
 
+def test_a_score_that_fails_costs_no_measurement(scripted: Any) -> None:
+    """The row says so, and the next start judges what is there."""
+
+    def score(run: Any, episodes: Any) -> dict[str, float]:
+        if broken:
+            raise ZeroDivisionError("no words")
+        return {"one": 1.0}
+
+    broken = True
+    study = scripted(GRID, score=score)
+    assert statuses(study) == ["ok"] * 3
+    assert study.cells["error"].eq("the score raised ZeroDivisionError: no words").all()
+    assert study.cells["makespan_s"].notna().all()
+    broken, calls = False, scripted.calls
+    again = scripted(GRID, score=score)
+    assert again.cells["one"].eq(1).all()
+    assert again.cells["error"].isna().all()
+    assert scripted.calls == calls
+
+
 def test_nothing_succeeded(scripted: Any) -> None:
     """Frames with nulls, means of nothing, and one sentence that says so."""
     study = scripted(GRID, script=lambda config: {"faults": lambda request, attempt: ValueError("dead")})
@@ -142,7 +162,7 @@ def test_no_episodes_or_what_are_none(scripted: Any) -> None:
         ({"repeats": 0}, "repeats=0"),
         ({"parallel": 1.5}, "parallel=1.5"),
         ({"sample": 0}, "sample=0"),
-        ({"simulate": True, "parallel": 2}, "a clock of its own"),
+        ({"simulate": True, "latency": 1.0, "parallel": 2}, "a clock of its own"),
         ({"score": "rouge"}, "score='rouge'"),
         ({"budget_calls": 0}, "budget_calls"),
     ],

@@ -134,7 +134,9 @@ class Measuring:
             return None
         record = json.loads(found.figures)
         if record["scored_by"] != self._scored_by and found.run_id is not None:
-            record["scores"] = self._scores(Archive(self._address).run(found.run_id))
+            record["scores"], error = self._scores(Archive(self._address).run(found.run_id))
+            if found.status == Status.OK:
+                record["figures"]["error"] = error
         if found.run_id is not None:
             self.run_ids[planned.cell.number, planned.repeat] = found.run_id
         self.other_machines += record["machine"] != self._machine
@@ -179,13 +181,15 @@ class Measuring:
             "peak_rss_mb": peak,
         }
         scores: dict[str, float | None] = {}
+        wrong = None
         if isinstance(found, Run):
             self.run_ids[cell.number, repeat] = found.id
-            scores = self._scores(found)
+            scores, wrong = self._scores(found)
+        values["error"] = values["error"] or wrong
         record = {
             "figures": values,
             "scores": scores,
-            "scored_by": self._scored_by,
+            "scored_by": self._scored_by if wrong is None else None,
             "machine": self._machine,
         }
         self._book.end(
@@ -241,8 +245,14 @@ class Measuring:
             if provider is not None:
                 provider.close()
 
-    def _scores(self, found: Run) -> dict[str, float | None]:
-        return {} if self._score is None else dict(self._score(found, self._episodes))
+    def _scores(self, found: Run) -> tuple[dict[str, float | None], str | None]:
+        """Return the scores of a run, or none of them and why: what was measured is worth more."""
+        if self._score is None:
+            return {}, None
+        try:
+            return dict(self._score(found, self._episodes)), None
+        except Exception as error:
+            return {}, f"the score raised {type(error).__name__}: {error}"
 
     def _warm_up(self, cell: Cell) -> None:
         """Make a first call to a cell's model, if there was none: connections, caches, a cold processor."""

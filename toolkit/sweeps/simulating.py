@@ -7,12 +7,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from toolkit.latency import LatencyModel
 from toolkit.records import Episode, Status
 from toolkit.runs import Run
+from toolkit.simulation import simulate
 from toolkit.sweeps.cells import Cell
 from toolkit.sweeps.figures import Ended, how_it_ended, measure
 from toolkit.sweeps.order import Planned
 from toolkit.sweeps.results import Row
+from toolkit.sweeps.spending import MakeProvider
 
 
 class Simulating:
@@ -21,11 +24,20 @@ class Simulating:
     Parameters
     ----------
     episodes : sequence of Episode
-    latency : LatencyModel or None
+    latency : LatencyModel or float
     seed : int
+    make : callable or None
+        Makes the provider of a config, whose prompts and limits hold; None: the one that it names.
     """
 
-    def __init__(self, episodes: Sequence[Episode], latency: Any, seed: int) -> None:
+    def __init__(
+        self,
+        episodes: Sequence[Episode],
+        latency: LatencyModel | float,
+        seed: int,
+        make: MakeProvider | None = None,
+    ) -> None:
+        self._make = make
         self._episodes = episodes
         self._latency = latency
         self._seed = seed
@@ -48,11 +60,13 @@ class Simulating:
         return lambda: self._simulate(cell, repeat)
 
     def _simulate(self, cell: Cell, repeat: int) -> Run:
-        from toolkit.simulation import simulate
-
-        chance = chance_of(self._seed, repeat)
-        run: Run = simulate(self._episodes, cell.config, latency=self._latency, seed=chance)
-        return run
+        return simulate(
+            self._episodes,
+            cell.config,
+            latency=self._latency,
+            seed=chance_of(self._seed, repeat),
+            provider=None if self._make is None else self._make(cell.config),
+        )
 
 
 def chance_of(seed: int, repeat: int) -> int:

@@ -12,6 +12,7 @@ from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.interrupts import Interrupts
+from toolkit.latency import LatencyModel
 from toolkit.limits import StopEvent
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode
@@ -43,7 +44,7 @@ def sweep(
     seed: int = 0,
     name: str | None = None,
     simulate: bool = False,
-    latency: Any = None,
+    latency: LatencyModel | float | None = None,
     warm_up: bool = True,
     rest: bool = True,
     parallel: int = 1,
@@ -85,8 +86,8 @@ def sweep(
         With a name a later start may have other cells, and one that is measured is taken as it is.
     simulate : bool
         Compute what a run would take and measure nothing; it is not kept in the store.
-    latency : LatencyModel, optional
-        For a simulation.
+    latency : LatencyModel or float, optional
+        What a simulation goes by: a model, fitted (``LatencyModel.fit(run)``) or stated, or seconds a call.
     warm_up : bool
         Make an unmeasured call to each model and server before its first cell; see ``Sweep.warm_ups``.
     rest : bool
@@ -133,6 +134,13 @@ def sweep(
     config = Config() if config is None else config
     known = _read_episodes(episodes)
     _check_numbers(repeats=repeats, parallel=parallel)
+    if simulate and latency is None:
+        raise ConfigError(
+            "simulate=True needs latency=: LatencyModel.fit(run) of something measured, a LatencyModel that "
+            "is stated, or the seconds that a call takes"
+        )
+    if latency is not None and not simulate:
+        raise ConfigError("latency= is what a simulation goes by; add simulate=True, or leave it out")
     if simulate and parallel > 1:
         raise ConfigError("parallel= is for real runs; a simulation has a clock of its own and needs none")
     settings = make_cells(config, known, grid, cells, sample, seed)
@@ -142,7 +150,7 @@ def sweep(
         for order, (cell, repeat) in enumerate(shuffled(settings, repeat_numbers, seed), 1)
     ]
     study = Study(
-        sweep_id=_sweep_id(name, settings, latency if simulate else None, simulate=simulate),
+        sweep_id=_sweep_id(name, settings, latency),
         name=name,
         config=config,
         episodes=known,
@@ -154,8 +162,8 @@ def sweep(
         progress=progress,
         clock=clock or SystemClock(),
     )
-    if simulate:
-        return _simulate(study, latency)
+    if latency is not None:
+        return _simulate(study, Simulating(known, latency, seed, provider))
     budget = Budget.of(config, budget_usd, budget_tokens, budget_calls)
     check_consent(settings, repeats, known, budget, provider or get_provider, confirm=confirm)
     return _measure(study, budget, provider, score, warm_up=warm_up, rest=rest)
@@ -213,8 +221,7 @@ class Study:
         return json.dumps(told, default=str)
 
 
-def _simulate(study: Study, latency: Any) -> Sweep:
-    simulating = Simulating(study.episodes, latency, study.seed)
+def _simulate(study: Study, simulating: Simulating) -> Sweep:
     stop, environment = StopEvent(), describe_machine()
     with Interrupts(stop, study.clock.now) as interrupts:
         going = study.go_over(study.planned, simulating, stop)
@@ -319,12 +326,12 @@ def _check_numbers(**numbers: Any) -> None:
             raise ConfigError(f"{name}={value!r} must be a whole number from 1 on")
 
 
-def _sweep_id(name: str | None, settings: Sequence[Cell], latency: Any, *, simulate: bool) -> str:
+def _sweep_id(name: str | None, settings: Sequence[Cell], latency: object) -> str:
     from toolkit.store import keys
 
     same = name if name is not None else sorted(cell.key for cell in settings)
-    # What a simulation rests on stands in the model's repr.
-    return keys.digest("sweep", same, simulate, repr(latency))[:_ID_LENGTH]
+    # None: it is no simulation.
+    return keys.digest("sweep", same, repr(latency))[:_ID_LENGTH]
 
 
 def _read_score(score: bool | Score) -> tuple[Score | None, str]:
