@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from toolkit.simulation import Faults, Simulations, simulate
     from toolkit.sweeps import Sweep, sweep
     from toolkit.transcripts import load_episodes
+    from toolkit.tuning import Tuned, tune
     from toolkit.workflow import run
 
 __version__ = "0.1.0"
@@ -84,6 +85,7 @@ _HOMES = {
     "toolkit.simulation": ("Faults", "Simulations", "simulate"),
     "toolkit.sweeps": ("Sweep", "sweep"),
     "toolkit.transcripts": ("load_episodes",),
+    "toolkit.tuning": ("Tuned", "tune"),
     "toolkit.workflow": ("run",),
 }
 _MODULES = ("testing",)
@@ -123,6 +125,7 @@ __all__ = [
     "TranscriptError",
     "TransformersSummarizationProvider",
     "TransientError",
+    "Tuned",
     "Turn",
     "Usage",
     "get_provider",
@@ -133,6 +136,7 @@ __all__ = [
     "simulate",
     "start",
     "sweep",
+    "tune",
 ]
 
 

@@ -61,6 +61,7 @@ PUBLIC = [
     "TranscriptError",
     "TransformersSummarizationProvider",
     "TransientError",
+    "Tuned",
     "Turn",
     "Usage",
     "get_provider",
@@ -71,6 +72,7 @@ PUBLIC = [
     "simulate",
     "start",
     "sweep",
+    "tune",
 ]
 
 

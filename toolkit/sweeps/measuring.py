@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.archive import Archive
 from toolkit.clock import Clock
+from toolkit.config import Config
 from toolkit.errors import StoreError, ToolkitError
 from toolkit.limits import Limiter, StopEvent
 from toolkit.records import Episode, Status
@@ -258,7 +259,7 @@ class Measuring:
         """Make a first call to a cell's model, if there was none: connections, caches, a cold processor."""
         if self._warm is None:
             return
-        endpoint = tuple(getattr(cell.config, name) for name in _SAME_ENDPOINT)
+        endpoint = endpoint_of(cell.config)
         with self._warm_lock:
             if endpoint in self._warm:
                 return
@@ -290,3 +291,8 @@ class Measuring:
         if because is not None:
             self._stop_all(because)
         return not_reached(planned, self.stopped_because)
+
+
+def endpoint_of(config: Config) -> tuple[Any, ...]:
+    """Return what tells one model on one server from another."""
+    return tuple(getattr(config, name) for name in _SAME_ENDPOINT)

@@ -148,7 +148,7 @@ class Sweep:
                 frame[column.name] = pd.Series(given, dtype=column.dtype)
             if column.name == "repeat":
                 for knob in self.knobs:
-                    frame[knob] = _knob_column([row.cell.knobs[knob] for row in rows])
+                    frame[knob] = knob_column([row.cell.knobs[knob] for row in rows])
         for name in self.extra:
             frame[name] = pd.Series([row.values.get(name) for row in rows], dtype="float64")
         return pd.DataFrame(frame)
@@ -188,7 +188,7 @@ class Sweep:
             by_cell[row.cell.number].append(row)
         frame: dict[str, Any] = {"cell": pd.Series(list(by_cell), dtype="Int64")}
         for knob in self.knobs:
-            frame[knob] = _knob_column([self._settings[number].knobs[knob] for number in by_cell])
+            frame[knob] = knob_column([self._settings[number].knobs[knob] for number in by_cell])
         frame["ok"] = pd.Series([len(rows) for rows in by_cell.values()], dtype="Int64")
         for name in measures:
             found = [mean_interval(row.values.get(name) for row in rows) for rows in by_cell.values()]
@@ -338,7 +338,7 @@ class Sweep:
         return f"<p>{html.escape(self._headline())}</p>{table}"
 
 
-def _knob_column(values: Sequence[Any]) -> pd.Series:
+def knob_column(values: Sequence[Any]) -> pd.Series:
     """Return a column of the kind that its values have, with null for what is unset."""
     import pandas as pd
 

@@ -61,6 +61,7 @@ def check_consent(
     make: MakeProvider,
     *,
     confirm: bool,
+    what: str = "this sweep",
 ) -> None:
     """Refuse to call a paid server without a budget or consent, and a budget in dollars without prices.
 
@@ -91,13 +92,13 @@ def check_consent(
     told += "" if usd is None else f", ${usd:.2f}"
     if not budget.is_set:
         raise ConfigError(
-            f"this sweep would really call {names}: {told}; set budget_usd= (or budget_tokens, "
-            "budget_calls), or confirm=True, or simulate=True to spend nothing"
+            f"{what} would really call {names}: {told}; set budget_usd= (or budget_tokens, "
+            "budget_calls), or confirm=True"
         )
     needed = zip(budget, (usd, tokens, calls), strict=True)
     if any(limit is not None and (most or 0) > limit for limit, most in needed):
         warnings.warn(
-            f"the budget may not do for the whole sweep: {told}. It will stop where the budget ends, keep "
+            f"the budget may not do for {what}: {told}. It will stop where the budget ends, keep "
             "what is measured, and go on with a larger one",
             BudgetWarning,
             stacklevel=3,

@@ -132,7 +132,7 @@ def sweep(
     >>> study.config_of(study.best("makespan_s")["cell"])
     """
     config = Config() if config is None else config
-    known = _read_episodes(episodes)
+    known = read_episodes(episodes)
     _check_numbers(repeats=repeats, parallel=parallel)
     if simulate and latency is None:
         raise ConfigError(
@@ -311,7 +311,8 @@ def _measure(
         )
 
 
-def _read_episodes(episodes: Iterable[Episode]) -> list[Episode]:
+def read_episodes(episodes: Iterable[Episode]) -> list[Episode]:
+    """Return the episodes as a list; raise ConfigError if there are none, or they are something else."""
     if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
         raise ConfigError("episodes must be a list of Episode objects; read files with load_episodes(...)")
     known = list(checked_episodes(episodes))
