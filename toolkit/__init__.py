@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from toolkit.engines.weights import list_models
     from toolkit.errors import (
         AuthenticationFailed,
+        BudgetExceeded,
         ConfigError,
         ContextTooLong,
         MissingDependency,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         RateLimited,
         RequestRejected,
         RunInterrupted,
+        StoreError,
         ToolkitError,
         TranscriptError,
         TransientError,
@@ -58,6 +60,7 @@ _HOMES = {
     "toolkit.engines.weights": ("list_models",),
     "toolkit.errors": (
         "AuthenticationFailed",
+        "BudgetExceeded",
         "ConfigError",
         "ContextTooLong",
         "MissingDependency",
@@ -68,6 +71,7 @@ _HOMES = {
         "RateLimited",
         "RequestRejected",
         "RunInterrupted",
+        "StoreError",
         "ToolkitError",
         "TranscriptError",
         "TransientError",
@@ -88,13 +92,14 @@ _HOMES = {
     "toolkit.tuning": ("Tuned", "tune"),
     "toolkit.workflow": ("run",),
 }
-_MODULES = ("testing",)
+_MODULES = ("quality", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AnthropicSummarizationProvider",
     "Archive",
     "AuthenticationFailed",
+    "BudgetExceeded",
     "Config",
     "ConfigError",
     "ContextTooLong",
@@ -117,6 +122,7 @@ __all__ = [
     "RunInterrupted",
     "ScriptedSummarizationProvider",
     "Simulations",
+    "StoreError",
     "SummarizationProvider",
     "Summary",
     "Sweep",

@@ -427,7 +427,7 @@ class Calls:
     def _settle(self, lease: Lease | None, usage: Usage | None, headers: Mapping[str, str]) -> None:
         if self._limiter is not None and lease is not None:
             observation = read_headers(headers, self._params.clock.epoch())
-            self._end(self._limiter.settle, lease, usage, observation)
+            self._end(self._limiter.settle, lease, usage, observation, wait=False)
 
     def _refuse(self, lease: Lease | None, decision: RetryDecision) -> None:
         """Settle the lease of a failed attempt; a refusal pauses the quota key."""

@@ -211,7 +211,7 @@ class Run:
         parts = {place / name: place / f".{name}.part" for name in self.files}
         try:
             for path, part in parts.items():
-                text = self._markdown() if path.suffix == ".md" else _csv(getattr(self, path.stem))
+                text = self._markdown() if path.suffix == ".md" else csv_of(getattr(self, path.stem))
                 part.write_text(text, encoding="utf-8", newline="\n")
             for path, part in parts.items():
                 part.replace(path)
@@ -277,7 +277,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _csv(frame: pd.DataFrame) -> str:
+def csv_of(frame: pd.DataFrame) -> str:
     """Return a frame as CSV whose text holds no formulas and no control characters."""
     safe = frame.copy()
     for name in safe.columns:

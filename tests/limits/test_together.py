@@ -12,6 +12,7 @@ import pytest
 
 from toolkit.errors import StoreError
 from toolkit.limits import Demand, LeaseError, Limiter, LimitSettings, SqliteState, together
+from toolkit.limits.state import Overtaken
 from toolkit.limits.together import Together
 from toolkit.records import Usage
 
@@ -53,7 +54,7 @@ class FailingCommits:
         return getattr(self._connection, name)
 
     def execute(self, sql, *values):
-        if sql == "COMMIT" and self.fails:
+        if sql.startswith(("COMMIT", "UPDATE")) and self.fails:
             raise sqlite3.OperationalError("database or disk is full")
         return self._connection.execute(sql, *values)
 
@@ -148,20 +149,17 @@ def test_one_who_is_interrupted_leaves_nothing_behind(begun, monkeypatch):
     desk = Together(book.transaction)
 
     class Interrupted(together._Entry):
-        def __init__(self, work):
-            super().__init__(work)
-            self._lock, self._asked, self.woken = self.woken, 0, self
+        def __init__(self, work, **kind):
+            self._asked = 0
+            super().__init__(work, **kind)
 
-        def acquire(self):
+        def sleep(self):
             self._asked += 1
-            if self._asked > 1:
-                return self._lock.acquire()
+            if self._asked != 2:  # the first time it only gets ready to
+                return super().sleep()
             book.open.set()
             until(lambda: not begun or self.done)
             raise KeyboardInterrupt
-
-        def release(self):
-            self._lock.release()
 
     with ThreadPoolExecutor(2) as pool:
         book.open.clear()
@@ -180,6 +178,92 @@ def test_one_who_is_interrupted_leaves_nothing_behind(begun, monkeypatch):
     assert undone == (["interrupted"] if begun else [])
     assert book.rows == ([0, 1, "interrupted"] if begun else [0])
     assert desk.do(lambda: 2) == 2
+
+
+def test_what_nobody_waits_for_is_done_by_whoever_is_there():
+    """By the next who waits, in the order of asking; by the one who leads if nobody does; else at once."""
+    book = Book()
+    desk = Together(book.transaction)
+    desk.do_soon(lambda: book.write("alone"))
+    assert book.rows == ["alone"]
+    with ThreadPoolExecutor(2) as pool:
+        book.open.clear()
+        book.entered.clear()
+        leader = pool.submit(desk.do, lambda: book.write(0))
+        assert book.entered.wait(20)
+        desk.do_soon(lambda: book.write(1))  # and does not wait for the leader
+        follower = pool.submit(desk.do, lambda: book.write(2))
+        until(lambda: len(desk._queue) == 2)
+        desk.do_soon(lambda: book.write(3))
+        book.open.set()
+        assert (leader.result(timeout=20), follower.result(timeout=20)) == (0, 2)
+        assert book.rows == ["alone", 0, 1, 2, 3]
+        book.open.clear()
+        book.entered.clear()
+        leader = pool.submit(desk.do, lambda: book.write(4))
+        assert book.entered.wait(20)
+        desk.do_soon(lambda: book.write(5))
+        book.open.set()
+        leader.result(timeout=20)
+    assert book.rows == ["alone", 0, 1, 2, 3, 4, 5]
+    assert book.sizes == [1, 1, 3, 1, 1]
+    assert desk.do(lambda: 6) == 6
+
+
+def test_what_nobody_waits_for_breaks_nothing():
+    """Its error is nobody's; what an interrupted leader leaves is done with the next."""
+    book = Book()
+    desk = Together(book.transaction)
+
+    def fail():
+        raise LeaseError("settled already")
+
+    for raised in (None, KeyboardInterrupt()):
+        with ThreadPoolExecutor(2) as pool:
+            book.open.clear()
+            book.entered.clear()
+            leader = pool.submit(desk.do, lambda: book.write("led"))
+            assert book.entered.wait(20)
+            desk.do_soon(fail)
+            desk.do_soon(lambda: book.write("soon"))
+            if raised is not None:
+                book.fails.append(raised)
+            book.open.set()
+            if raised is None:
+                assert leader.result(timeout=20) == "led"
+            else:
+                with pytest.raises(KeyboardInterrupt):
+                    leader.result(timeout=20)
+        assert desk.do(lambda: book.write("next")) == "next"
+        assert book.rows[-2:] == ["soon", "next"]
+
+
+def test_an_overtaken_decision_is_made_again():
+    """All of a transaction, and each has the answer of the second time."""
+    book, asked = Book(), []
+    desk = Together(book.transaction)
+    book.fails.append(Overtaken())
+    assert desk.do(lambda: asked.append(len(asked)) or book.write(len(asked))) == 2
+    assert (book.rows, asked) == ([2], [0, 1])
+
+
+def test_a_lease_is_settled_without_waiting(tmp_path):
+    """While another thread is at the book, and it is counted before the events are looked at."""
+    state = SqliteState(tmp_path / "limits.db")
+    limiter = Limiter("key", LimitSettings(max_concurrent=2), state)
+    leases = [limiter.acquire(Demand(5)).lease for _ in range(2)]
+    entered, go_on = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(limiter._decide, lambda now: entered.set() or go_on.wait(20))
+        assert entered.wait(20)
+        limiter.settle(leases[0], Usage(1, 1), wait=False)
+        assert not busy.done()
+        go_on.set()
+        busy.result(timeout=20)
+    assert [event.event for event in limiter.events()].count("settled") == 1
+    limiter.settle(leases[1], Usage(1, 1), wait=False)
+    assert limiter.snapshot().in_flight == 0
+    state.close()
 
 
 def test_a_commit_that_fails_takes_everything_back(tmp_path):

@@ -31,6 +31,7 @@ PUBLIC = [
     "AnthropicSummarizationProvider",
     "Archive",
     "AuthenticationFailed",
+    "BudgetExceeded",
     "Config",
     "ConfigError",
     "ContextTooLong",
@@ -53,6 +54,7 @@ PUBLIC = [
     "RunInterrupted",
     "ScriptedSummarizationProvider",
     "Simulations",
+    "StoreError",
     "SummarizationProvider",
     "Summary",
     "Sweep",
@@ -145,6 +147,15 @@ def test_the_loopback_server_is_at_hand() -> None:
     assert "toolkit.testing" not in modules_after("import toolkit")
     assert "toolkit.testing" in modules_after("import toolkit as tk\ntk.testing.ApiServer")
     assert "testing" in dir(toolkit)
+
+
+def test_quality_is_at_hand() -> None:
+    """``tk.quality`` loads when it is named, and what it computes with when something is scored."""
+    assert "toolkit.quality" not in modules_after("import toolkit")
+    loaded = modules_after("import toolkit as tk\ntk.quality.scores")
+    assert "toolkit.quality" in loaded
+    assert loaded & {"numpy", "pandas", "nltk", "rouge_score"} == set()
+    assert "quality" in dir(toolkit)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -13,7 +13,7 @@ from toolkit.archive import erasing, history, overview, queries
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, MissingDependency, StoreError
-from toolkit.runs import Run, _csv, counted
+from toolkit.runs import Run, counted, csv_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -292,7 +292,7 @@ class Archive:
         try:
             for name, part in parts.items():
                 if format == "csv":
-                    part.write_text(_csv(frames[name]), encoding="utf-8", newline="\n")
+                    part.write_text(csv_of(frames[name]), encoding="utf-8", newline="\n")
                 else:
                     frames[name].to_parquet(part, engine="pyarrow", index=False)
             for name, part in parts.items():

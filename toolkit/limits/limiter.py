@@ -14,10 +14,11 @@ import threading
 from bisect import insort
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 
 from toolkit.clock import Clock, SystemClock
+from toolkit.errors import StoreError
 from toolkit.limits.admission import Admission, DayExhausted, Standing, WaitCancelled
 from toolkit.limits.axis import make_axis
 from toolkit.limits.charges import Demand
@@ -94,9 +95,11 @@ class Limiter:
         self._cause = Cause.REQUESTS
         self._wake_at = math.inf
         self._counted_until = 0.0
+        self._has_decided = False
 
     def _decide(self, work: Callable[[float], T], undo: Callable[[T], object] | None = None) -> T:
         """Do what needs the line and the shared book, and tell it the time, which is read under both."""
+        self._has_decided = True
         if self._together is not None:
             return self._together.do(lambda: work(self._axis()), undo)
         with self._line_and_core_lock, self._state.exclusive(self._core):
@@ -308,11 +311,13 @@ class Limiter:
         observation: Observation | None = None,
         *,
         sent: bool = True,
+        wait: bool = True,
     ) -> None:
         """End a lease, once, with the usage in the reply and what its headers say.
 
         ``usage=None``: a request that was sent and whose usage is not known. ``sent=False``: nothing
-        reached the server; everything is given back as far as it still counts.
+        reached the server; everything is given back as far as it still counts. ``wait=False``: a thread
+        that is at the book just now does it next, and nobody hears what is wrong with it.
 
         Raises
         ------
@@ -326,7 +331,10 @@ class Limiter:
             self._core.settle(now, lease, usage, sent=sent)
             self._wake_first()
 
-        self._decide(end)
+        if self._together is not None and not wait:
+            self._together.do_soon(lambda: end(self._axis()))
+        else:
+            self._decide(end)
 
     def refused(self, lease: Lease, observation: Observation, kind: Refusal) -> None:
         """End a lease whose request the server refused; pauses the whole quota key."""
@@ -382,8 +390,14 @@ class Limiter:
         return self._axis()
 
     def largest(self) -> dict[Dimension, int]:
-        """Return the largest amounts that one request may have; a dimension without limit is left out."""
-        return self._decide(lambda now: self._core.largest())
+        """Return the largest amounts that one request may have; a dimension without limit is left out.
+
+        As of this process's last decision: what another has learned since is met at the next admission.
+        """
+        if not self._has_decided:
+            self._decide(lambda now: None)
+        with self._line_and_core_lock:
+            return self._core.largest()
 
     def refilled_at(self) -> float:
         """Return when the quota will be as if unused, on the axis of `now`; see `LimiterCore.refilled_at`."""
@@ -400,6 +414,9 @@ class Limiter:
 
     def events(self, since: float = 0.0) -> list[LimitEvent]:
         """Return the rows of the ``limits`` frame from ``since`` on (epoch seconds of the axis)."""
+        if self._together is not None:
+            with suppress(StoreError):  # what cannot be written has not happened
+                self._decide(lambda now: None)  # what is to be settled soon comes before
         with self._line_and_core_lock:
             return [event for event in self._core.history if event.t_s >= since]
 

@@ -15,6 +15,10 @@ from typing import Protocol
 from toolkit.limits.core import LimiterCore
 
 
+class Overtaken(Exception):
+    """Another process has decided meanwhile: nothing of this decision holds, and it is to be made again."""
+
+
 class LimiterState(Protocol):
     """Keeps books; every method may be called from any thread.
 
@@ -34,7 +38,10 @@ class LimiterState(Protocol):
         ...
 
     def exclusive(self, core: LimiterCore) -> AbstractContextManager[object]:
-        """Make ``core``'s book the shared one, and nobody else's meanwhile; `StoreError` if it cannot be."""
+        """Make ``core``'s book the shared one, and nobody else's meanwhile; `StoreError` if it cannot be.
+
+        May raise `Overtaken` at its end, but not twice in a row: the decision has to be made again.
+        """
         ...
 
     def is_alive(self, holder: str) -> bool:

@@ -17,22 +17,34 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from toolkit.errors import StoreError, ToolkitError
+from toolkit.limits.state import Overtaken
 
 T = TypeVar("T")
 
 
 class _Entry:
-    """What one thread wants done, and the lock on which it sleeps until it is or until it shall lead."""
+    """What one thread wants done, and the lock on which it sleeps until it is or until it shall lead.
+
+    ``awaited=False``: no thread sleeps, and whoever leads does it.
+    """
 
     __slots__ = ("alone", "done", "error", "leads", "led", "result", "woken", "work")
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, work: Callable[[], Any], *, awaited: bool = True) -> None:
         self.work = work
-        self.woken = threading.Lock()
-        self.woken.acquire()
+        self.woken = threading.Lock() if awaited else None
+        self.sleep()
         self.alone = self.done = self.leads = self.led = False
         self.result: Any = None
         self.error: Exception | None = None
+
+    def sleep(self) -> None:
+        if self.woken is not None:
+            self.woken.acquire()
+
+    def wake(self) -> None:
+        if self.woken is not None:
+            self.woken.release()
 
 
 class Together:
@@ -84,7 +96,7 @@ class Together:
                 entry.leads, self._led = not self._led, True
                 entry.alone, self._asked_last = self._asked_last == thread, thread
             if not entry.leads:
-                entry.woken.acquire()
+                entry.sleep()
             if not entry.done:
                 self._lead(entry)
         except BaseException:  # Ctrl-C
@@ -94,6 +106,20 @@ class Together:
             raise entry.error
         result: T = entry.result
         return result
+
+    def do_soon(self, work: Callable[[], object]) -> None:
+        """Have ``work`` done by whoever leads now, without waiting for it; do it here if nobody does.
+
+        Raises
+        ------
+        Exception
+            As from `do`, if it is done here; else the errors are lost: for works that have no answer.
+        """
+        with self._queue_lock:
+            if self._led:
+                self._queue.append(_Entry(work, awaited=False))
+                return
+        self.do(work)
 
     def _withdraw(self, entry: _Entry, undo: Callable[[T], object] | None) -> None:
         """Leave the queue, or wait until what has been begun is done, and undo it."""
@@ -105,35 +131,52 @@ class Together:
         if leads:
             self._hand_over(entry)
         elif not (queued or entry.done or entry.led):
-            entry.woken.acquire()
+            entry.sleep()
         if entry.done and entry.error is None and undo is not None:
             undo(entry.result)
 
     def _lead(self, own: _Entry) -> None:
-        batch: deque[_Entry] = deque()
-        try:
-            if not own.alone and not self._hurry():
-                time.sleep(0)  # some 60 us for others to join: half as many transactions with 32 threads
-            with self._queue_lock:
-                batch, self._queue = self._queue, deque()
-            self._run(batch)
-        finally:
-            # What Ctrl-C ends here is this thread's alone: another leads the others.
-            self._hand_over(own, [e for e in batch if not e.done and e is not own])
-            for entry in batch:
-                if entry.done and entry is not own:
-                    entry.woken.release()
+        leads = True
+        while leads:
+            batch: deque[_Entry] = deque()
+            leads = False
+            try:
+                if not own.alone and not self._hurry():
+                    time.sleep(0)  # some 60 us for others to join: half as many transactions with 32 threads
+                with self._queue_lock:
+                    batch, self._queue = self._queue, deque()
+                self._run(batch)
+                leads = True
+            finally:
+                # What Ctrl-C ends here is this thread's alone: another leads the others.
+                undone = [entry for entry in batch if not entry.done and entry is not own]
+                leads = self._hand_over(own, undone, may_stay=leads)
+                for entry in batch:
+                    if entry.done and entry is not own:
+                        entry.wake()
 
-    def _hand_over(self, leader: _Entry, undone: Sequence[_Entry] = ()) -> None:
-        """Let the first in the queue lead, if there is one; what was begun and is undone goes first."""
+    def _hand_over(self, leader: _Entry, undone: Sequence[_Entry] = (), *, may_stay: bool = False) -> bool:
+        """Let the first who waits in the queue lead, if one does; what was begun and is undone goes first.
+
+        Returns
+        -------
+        bool
+            Whether the leader has to go on, as there is work and nobody waits for it. One who may not stay
+            leaves it to the next who comes.
+        """
         with self._queue_lock:
             self._queue.extendleft(reversed(undone))
+            for entry in self._queue:
+                if entry.woken is not None:
+                    leader.leads, leader.led = False, True
+                    entry.leads = True
+                    entry.wake()
+                    return False
+            if self._queue and may_stay:
+                return True
             leader.leads, leader.led = False, True
-            if self._queue:
-                self._queue[0].leads = True
-                self._queue[0].woken.release()
-            else:
-                self._led = False
+            self._led = False
+            return False
 
     def _run(self, batch: Collection[_Entry]) -> None:
         try:
@@ -146,13 +189,16 @@ class Together:
                         raise
                     except ToolkitError as answer:
                         entry.error = answer
+        except Overtaken:
+            return self._run(batch)
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, StoreError):
                 # One of them is wrong in itself, and the others must not suffer for it.
                 for entry in batch:
                     self._run([entry])
-                return
+                return None
             for entry in batch:
                 entry.error = error
         for entry in batch:
             entry.done = True
+        return None

@@ -10,8 +10,11 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.request import getproxies
 
+from toolkit.clock import SystemClock
 from toolkit.config import Config
 from toolkit.limits import LimitSettings
 from toolkit.mapreduce import Prompt
@@ -162,16 +165,22 @@ class HostedProvider(SummarizationProvider):
         """Make the connections; the vendors' own defaults follow redirects and use proxies for loopback."""
         import httpx2
 
+        from toolkit.providers.connections import Connections
+
+        keep, trust_env = self.limits().max_concurrent, not self._where.endpoint.loopback
+        through_proxy = trust_env and bool(getproxies())
         return httpx2.Client(
             timeout=self._timeout(),
             # The limiter bounds what is in flight; a bound here would make requests wait unseen.
             limits=httpx2.Limits(
-                max_connections=None,
-                max_keepalive_connections=self.limits().max_concurrent,
-                keepalive_expiry=KEEP_ALIVE_S,
+                max_connections=None, max_keepalive_connections=keep, keepalive_expiry=KEEP_ALIVE_S
             ),
+            # Which proxy is for which address is the client's own business.
+            transport=None
+            if through_proxy
+            else Connections(keep, KEEP_ALIVE_S, SystemClock(), trust_env=trust_env),
             follow_redirects=False,
-            trust_env=not self._where.endpoint.loopback,
+            trust_env=trust_env,
         )
 
     def _client(self) -> Any:
@@ -313,14 +322,15 @@ class HostedProvider(SummarizationProvider):
         The config's ``prices`` go first. The list prices hold at the vendor's own address, and for servers
         on this machine that stand for it; others have prices of their own, which nobody here knows.
         """
-        price = self._price()
+        price = self._price
         return None if price is None else price.cost_usd(reply.usage)
 
     def price_bound(self, input_tokens: int, output_tokens: int) -> float | None:
         """Return the most that so many tokens can cost in US dollars."""
-        price = self._price()
+        price = self._price
         return None if price is None else price.bound_usd(input_tokens, output_tokens)
 
+    @cached_property
     def _price(self) -> Price | None:
         price = find_price(self._own_prices, self.model)
         if price is None and self._has_list_prices():

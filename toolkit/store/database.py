@@ -26,6 +26,8 @@ BUSY_S = 5.0
 MIGRATION_S = 60.0
 """Longest wait, in PostgreSQL, for another process that brings the tables up to date."""
 MIGRATIONS = "toolkit:store/migrations"
+ROWS = 16
+"""Most rows in one statement of SQLite: as many statements a table are kept prepared."""
 _READ = "toolkit_reads"
 _ANSWERS = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
 """PostgreSQL: a server that went silent is a trouble within s, s and ms; libpq would wait for minutes."""
@@ -59,7 +61,7 @@ class Database:
         self.address = address
         self._writer: sa.Connection | None = None
         self._writer_lock = threading.RLock()
-        self._inserts: dict[tuple[str, tuple[str, ...], bool], str] = {}
+        self._inserts: dict[tuple[str, tuple[str, ...], bool, int], str] = {}
         self._inode = (0, 0)
         if address.path is not None:
             _make_file(address.path, address)
@@ -125,20 +127,37 @@ class Database:
         """Insert rows that all have the same columns, with values as the driver takes them.
 
         The statement is compiled once and given to the driver as it is: for each of many short transactions
-        SQLAlchemy would take longer to prepare it than the database to do it. ``again``: leave out those
-        that are there already.
+        SQLAlchemy would take longer to prepare it than the database to do it. SQLite is given many rows in
+        one statement, since it lets go of the interpreter at each, and with 32 threads another takes it.
+        ``again``: leave out those that are there already.
         """
         names = tuple(rows[0])
-        statement = self._inserts.get((table.name, names, again))
+        with closing(connection.connection.cursor()) as cursor:
+            if connection.dialect.name != "sqlite":
+                cursor.executemany(self._insert(connection, table, names, again), rows)
+                return
+            for first in range(0, len(rows), ROWS):
+                part = rows[first : first + ROWS]
+                statement = self._insert(connection, table, names, again, len(part))
+                cursor.execute(statement, [row[name] for row in part for name in names])
+
+    def _insert(
+        self, connection: sa.Connection, table: sa.Table, names: tuple[str, ...], again: bool, rows: int = 0
+    ) -> str:
+        """Return the statement that inserts so many rows at once; 0: one, with places that have names."""
+        statement = self._inserts.get((table.name, names, again, rows))
         if statement is None:
-            statement = str(
-                table.insert().inline().compile(dialect=connection.dialect, column_keys=list(names))
-            )
+            if rows:
+                columns = ", ".join(map(connection.dialect.identifier_preparer.quote, names))
+                places = ", ".join(["(" + ", ".join("?" * len(names)) + ")"] * rows)
+                statement = f"INSERT INTO {table.name} ({columns}) VALUES {places}"
+            else:
+                insert = table.insert().inline()
+                statement = str(insert.compile(dialect=connection.dialect, column_keys=list(names)))
             if again:
                 statement += " ON CONFLICT DO NOTHING"
-            self._inserts[table.name, names, again] = statement
-        with closing(connection.connection.cursor()) as cursor:
-            cursor.executemany(statement, rows)
+            self._inserts[table.name, names, again, rows] = statement
+        return statement
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

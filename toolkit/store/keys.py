@@ -21,10 +21,18 @@ _LENGTH = 32
 """Hexadecimal digits: 128 bits, at which no two of a billion billion questions meet by chance."""
 
 
+def _plain(value: object) -> object:
+    if isinstance(value, tuple | set | frozenset):
+        return sorted(value) if isinstance(value, set | frozenset) else list(value)
+    return str(value)
+
+
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
 def digest(*parts: object) -> str:
     """Return a digest of values that JSON can hold; the same in every process."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_LENGTH]
+    return hashlib.sha256(_JSON.encode(parts).encode("utf-8", "surrogatepass")).hexdigest()[:_LENGTH]
 
 
 def call_key(who: str, request: Request, repeat: int) -> str:
@@ -70,9 +78,3 @@ def scope_key(who: str, settings: Mapping[str, Any], texts: list[str], repeat: i
         settings,
         [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts],
     )
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple | set | frozenset):
-        return sorted(value) if isinstance(value, set | frozenset) else list(value)
-    return str(value)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from toolkit.errors import BudgetExceeded, RateLimited
+from toolkit.quality import scores
 from toolkit.records import Episode, Status
 from toolkit.runs import Run
 
@@ -79,9 +80,6 @@ def rouge_of(run: Run, episodes: Sequence[Episode]) -> dict[str, float | None]:
         record.summary.text for record in run.records
     ):
         return dict.fromkeys(ROUGE)
-    # Loads the library that computes it.
-    from toolkit.quality import scores
-
     frame = scores(run, episodes)
     return {name: _mean(frame[name]) for name in ROUGE}
 

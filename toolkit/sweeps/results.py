@@ -14,7 +14,7 @@ from toolkit.errors import ConfigError, ToolkitError, nearest_name
 from toolkit.frames import CELLS, TIME
 from toolkit.intervals import mean_interval
 from toolkit.records import Status
-from toolkit.runs import Run, _csv, counted
+from toolkit.runs import Run, counted, csv_of
 from toolkit.sweeps.cells import Cell, write_knobs
 from toolkit.sweeps.figures import LOWER_IS_BETTER, MEASURES
 
@@ -279,9 +279,9 @@ class Sweep:
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
         texts = {
-            "cells.csv": _csv(self.cells),
-            "means.csv": _csv(self.means()),
-            "warm_ups.csv": _csv(self.warm_ups),
+            "cells.csv": csv_of(self.cells),
+            "means.csv": csv_of(self.means()),
+            "warm_ups.csv": csv_of(self.warm_ups),
             "sweep.json": json.dumps(self.record(), indent=1, ensure_ascii=False) + "\n",
         }
         for name, text in texts.items():

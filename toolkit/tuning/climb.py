@@ -97,7 +97,7 @@ class Climb:
             for limit, amount in zip(self._budget, (usd, need.tokens, need.calls), strict=True):
                 if limit is not None and amount:
                     least = min(least, len(self._episodes) * limit / amount)
-        return least
+        return least - 1  # for the first calls, which are no measurement
 
     def begin_by_simulation(self, pilots: Sequence[Cell], rungs: Sequence[Rung]) -> None:
         """Run the pilots, over more episodes if those were too few calls, and let the best begin."""

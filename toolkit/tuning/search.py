@@ -183,9 +183,7 @@ def _check_prices(settings: Sequence[Cell], make: MakeProvider) -> None:
         except ToolkitError:  # it will say so in its own row
             continue
         if own.price_bound(1, 1) is None:
-            raise ConfigError(
-                f"goal='cost': no price is known of {own.name}/{own.model}; set prices="
-            )
+            raise ConfigError(f"goal='cost': no price is known of {own.name}/{own.model}; set prices=")
 
 
 def _pilots(settings: Sequence[Cell]) -> list[Cell]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.config import Config
 from toolkit.latency import LatencyModel
-from toolkit.runs import _csv, counted
+from toolkit.runs import counted, csv_of
 from toolkit.sweeps import Sweep
 from toolkit.sweeps.cells import Cell, write_knobs
 from toolkit.sweeps.results import knob_column
@@ -153,7 +153,7 @@ class Tuned:
         """Write the evidence as CSV into a folder, which is made if needed; return the folder."""
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
-        (place / "evidence.csv").write_text(_csv(self.evidence), encoding="utf-8", newline="\n")
+        (place / "evidence.csv").write_text(csv_of(self.evidence), encoding="utf-8", newline="\n")
         return place
 
     def _headline(self) -> str:
