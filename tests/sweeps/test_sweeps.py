@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from toolkit.archive import open_store
+from toolkit.archive import SWEEPS, open_store
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.frames import CELLS, TIME
@@ -300,3 +300,32 @@ def test_a_class_is_a_factory(episodes: list[Episode]) -> None:
 
     study = sweep(episodes, Config(provider="scripted"), {"chunk_tokens": [32, 64]}, provider=Mine)
     assert study.cells["status"].tolist() == ["ok", "ok"]
+
+
+def test_rouge_is_a_column_where_there_are_references(scripted: Any) -> None:
+    """Of episodes with a reference; the mean over them, as ``tk.quality`` scores each."""
+    from toolkit.quality import scores
+
+    known = Episode("known", scripted.episodes[0].turns, reference="Hill0 word word word dry01.")
+    scripted.episodes = [known, *scripted.episodes[1:]]
+    study = scripted({"summary_max_tokens": [8, 16]})
+    assert study.cells[["rouge1", "rouge2", "rougeL"]].notna().all().all()
+    alone = scores(study.runs[1, 1], scripted.episodes)
+    assert study.cells["rougeL"][0] == pytest.approx(alone["rougeL"].dropna().mean())
+    assert "rougeL" in study.means()
+
+
+def test_the_store_lists_its_sweeps(scripted: Any) -> None:
+    """What they went over, and how far they are."""
+    study = scripted(GRID, repeats=2, name="chunks")
+    frame = open_store().sweeps()
+    assert [column.name for column in SWEEPS] == list(frame)
+    row = frame.iloc[0]
+    assert row["sweep_id"] == study.id
+    assert row["name"] == "chunks"
+    assert row["state"] == "idle"
+    assert row["knobs"] == "summary_batch_size, chunk_tokens"
+    assert row[["cells", "repeats", "ok", "failed", "unfinished"]].tolist() == [4, 2, 8, 0, 0]
+    inside: list[str] = []
+    scripted({"seed": [1]}, on_cell=lambda row: inside.extend(open_store().sweeps()["state"]))
+    assert inside == ["idle", "running"]

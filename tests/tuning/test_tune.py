@@ -325,3 +325,20 @@ def test_a_goal_is_known_by_its_function() -> None:
 
     names = {read_goal(judge).name for judge in (one, other, "cost")}
     assert len(names) == 3
+
+
+def test_quality_is_measured_against_references(scripted: Any) -> None:
+    """By episodes that have one, and never simulated."""
+    scripted.episodes = [
+        Episode(one.id, one.turns, reference=" ".join(one.text.split()[:12])) if n % 2 else one
+        for n, one in enumerate(scripted.episodes)
+    ]
+    best = scripted({"summary_max_tokens": [8, 12, 30]}, goal="quality", settings={"chunk_tokens": 200})
+    assert best.config.summary_max_tokens == 12
+    assert best.measure == "rougeL"
+    assert best.evidence["predicted"].isna().all()
+    assert all(
+        set(study.runs[place].episodes["episode_id"]) <= {"e1", "e3", "e5", "e7"}
+        for study in best.sweeps
+        for place in study.runs
+    )
