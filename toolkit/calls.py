@@ -480,7 +480,7 @@ class Calls:
             token_counter=usage.counter if usage else None,
             batch_size=reply.batch_size if reply else None,
             cost_usd=cost,
-            worker=threading.current_thread().name,
+            worker=self._params.worker or threading.current_thread().name,
             error=str(error) if error else None,
             reused=life.reused,
             saved_usd=life.saved_usd,

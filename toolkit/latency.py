@@ -31,6 +31,9 @@ QUANTILES = 201
 HUBER = 1.345
 """In robust standard deviations: beyond it a residual counts by its size and not by its square."""
 
+DOUBT = 6.0
+"""Difference of the information criterion from which evidence counts as strong (Kass and Raftery, 1995)."""
+
 _NEXT_BEST = {
     Stage.DIRECT: (Stage.DIRECT, Stage.REDUCE, Stage.MAP),
     Stage.MAP: (Stage.MAP, Stage.REDUCE, Stage.DIRECT),
@@ -447,6 +450,8 @@ def _regress(terms: Array, seconds: Array) -> tuple[Array, Array]:
             # Nothing is measured to better than a ten-thousandth: less is not worth a term.
             loss = float(np.mean(_huber_loss(residuals))) + 1e-8
             criterion = len(seconds) * math.log(loss) + size * math.log(len(seconds))
+            if 0 not in chosen:  # Calls of nearly one size fit a length as well as a base, by accident.
+                criterion += DOUBT
             if best is None or criterion < best[0]:
                 full = np.zeros(terms.shape[1])
                 full[list(chosen)] = weights

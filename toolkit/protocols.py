@@ -129,6 +129,8 @@ class SummarizeParams:
         What keeps the calls and may have their answers (``toolkit.store.keeper``); None: nothing does.
     order : float
         Whose calls the limiter lets go first: lower ones, the number of the episode in a run.
+    worker : str
+        Who makes the calls, for the records; the thread's name if empty.
     clock : Clock
     """
 
@@ -140,6 +142,7 @@ class SummarizeParams:
     on_call: Callable[[CallRecord], None] = lambda record: None
     on_drain: Callable[[ToolkitError], None] = lambda error: None
     on_plan: Callable[[int], None] = lambda requests: None
+    worker: str = ""
     clock: Clock = field(default_factory=SystemClock)
 
     @classmethod

@@ -13,14 +13,16 @@ from toolkit.config import Config
 from toolkit.errors import ToolkitError
 from toolkit.harmless import whole_characters
 from toolkit.latency import LatencyModel
-from toolkit.limits import Limiter, MemoryState, StopEvent
+from toolkit.limits import Demand, Limiter, MemoryState, StopEvent
 from toolkit.mapreduce import follow, map_reduce
 from toolkit.protocols import Outcome, Provider, SummarizeParams
 from toolkit.providers.base import SummarizationProvider, within_limits
+from toolkit.providers.hosted import HostedProvider
 from toolkit.providers.transformers import TransformersSummarizationProvider
 from toolkit.records import Episode, EpisodeRecord, Reply, Request, Status, StopReason, Summary, Usage
 from toolkit.retry import RetryPolicy
 from toolkit.runs import Run
+from toolkit.simulation.account import Account
 from toolkit.simulation.agenda import EPOCH, Agenda, VirtualClock
 from toolkit.simulation.batches import Batches, Prompted
 from toolkit.simulation.faults import Faults, SimulatedFault, chances
@@ -74,9 +76,11 @@ class Simulator:
         if key is not None and limits is not None:
             self._limiter = Limiter(key, limits, MemoryState(), self._clock)
             self._settings = within_limits(self._settings, self._limiter)
+        shows = isinstance(provider, HostedProvider) and limits is not None
+        self._account = Account(limits) if shows and limits else None
         self._provider = provider
         self._rehearsed = Rehearsed(provider, latency.input_scale, learns)
-        self._texts = MadeUpTexts(provider.count_tokens, self._rehearsed.input_scale)
+        self._texts = MadeUpTexts(self._rehearsed.count_tokens, self._rehearsed.input_scale)
         self._policy = RetryPolicy(max_attempts=config.max_attempts, total_s=config.retry_total_s)
         self._rng = luck  # of the jitter between tries
         self._batches = (
@@ -170,6 +174,7 @@ class Simulator:
                 order=number,
                 stop=self._stop,
                 on_drain=self._drain,
+                worker=worker,
                 clock=self._clock,
             ),
             self._policy,
@@ -177,7 +182,7 @@ class Simulator:
             limiter=self._limiter,
         )
         text = whole_characters(text)
-        steps = map_reduce(text, episode_id, self._settings, self._provider.count_tokens, f"{number:012x}")
+        steps = map_reduce(text, episode_id, self._settings, self._rehearsed.count_tokens, f"{number:012x}")
         rounds = follow(steps, lambda requests: None)
         outcomes: list[Outcome] | None = None
         while True:
@@ -187,7 +192,7 @@ class Simulator:
                 summary: Summary = end.value
                 return summary
             if len(requests) == 1:
-                outcomes = [(yield from self._call(calls, requests[0], worker))]
+                outcomes = [(yield from calls.steps(requests[0]))]
                 continue
             found: dict[int, Outcome] = {}
             jobs = (self._chunk(calls, request, place, found) for place, request in enumerate(requests))
@@ -197,13 +202,9 @@ class Simulator:
 
     def _chunk(self, calls: Calls, request: Request, place: int, found: dict[int, Outcome]) -> Steps:
         """Make one of several calls, and leave its place free for as long as it takes to take the next."""
-        found[place] = yield from self._call(calls, request, "chunk")
+        found[place] = yield from calls.steps(request)
         if self._latency.gap_s:
             yield Pause(self._latency.gap_s)
-
-    def _call(self, calls: Calls, request: Request, worker: str) -> Generator[Any, Any, Outcome]:
-        outcome = yield from calls.steps(request)
-        return replace(outcome, record=replace(outcome.record, worker=worker))
 
     # Attempts
 
@@ -212,28 +213,34 @@ class Simulator:
         request = step.request
         fault_chance, service_chance, length_chance = chances(self._seed, f"{request.call_id} {step.number}")
         given = self._rehearsed.server_count(request)
+        headers: dict[str, str] = {}
+        if self._account is not None and self._limiter is not None:
+            demand = Demand(given, request.max_output_tokens, self._rehearsed.body_bytes(request))
+            headers = self._account.count(self._limiter.now(), demand)
         written, cut = self._latency.reply_tokens(request.stage, request.max_output_tokens, length_chance)
         reply = Reply(
-            self._texts.reply(written),
+            self._texts.reply(written, cut),
             Usage(given, written, counter=self._rehearsed.counter),
             StopReason.LENGTH if cut else StopReason.STOP,
+            headers=headers,
         )
 
-        def done(started: float | None, ended: float | None, width: int | None) -> None:
+        def done(reply: Reply) -> None:
             self._rehearsed.answered(request, reply)
-            answer(replace(reply, service_started=started, service_ended=ended, batch_size=width))
+            answer(reply)
 
         fault = self._faults.draw(fault_chance)
         if self._batches is not None:
 
             def served(started: float, ended: float, width: int) -> None:
-                self._agenda.after(self._latency.overhead_s, lambda: done(started, ended, width))
+                known = replace(reply, service_started=started, service_ended=ended, batch_size=width)
+                self._agenda.after(self._latency.overhead_s, lambda: done(known))
 
             self._batches.submit(Prompted(given, request.max_output_tokens, written, service_chance, served))
             return
         seconds = self._latency.service_s(given, written, 1, service_chance)
         if fault is None:
-            self._agenda.after(seconds, lambda: done(None, None, None))
+            self._agenda.after(seconds, lambda: done(reply))
             return
         if fault == "timeout":
             seconds = self._config.request_timeout_s

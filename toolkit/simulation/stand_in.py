@@ -29,7 +29,8 @@ LOCAL_CONTEXT_TOKENS = 8192
 LOCAL_TEMPLATE_TOKENS = 32
 """Of a chat template, about; the model that would tell is not loaded."""
 
-_SENTENCE = "the " * 11 + "end."
+_WORDS = 20
+_SENTENCE = "the " * (_WORDS - 1) + "end."
 _SENTENCES_A_LINE = 4
 
 
@@ -99,6 +100,8 @@ class Rehearsed:
         self.price_bound = provider.price_bound
         self.input_bound = provider.input_bound
         self.body_bytes = provider.body_bytes
+        # Instructions come again with each episode, and so do texts that are known by their size only.
+        self.count_tokens = lru_cache(maxsize=2048)(provider.count_tokens)
         self.counter = "server" if isinstance(provider, HostedProvider) else "simulated"
         self._guesses = provider.token_counter == LearnedBytes.name
         default = CAUTIOUS_BYTES_PER_TOKEN / CHARACTERS_PER_TOKEN if self._guesses else 1.0
@@ -132,12 +135,11 @@ class Rehearsed:
         """Return what was estimated before anything was learned."""
         found = self._first.get(request.call_id)
         if found is None:
-            provider = self.provider
-            if not self._guesses:
-                found = provider.input_estimate(request)
-            else:
-                found = provider.count_tokens(request.system) + provider.count_tokens(request.prompt)
+            if isinstance(self.provider, HostedProvider):
+                found = self.count_tokens(request.system) + self.count_tokens(request.prompt)
                 found += chat_overhead(2 if request.system else 1)
+            else:
+                found = self.provider.input_estimate(request)
             self._first[request.call_id] = found
         return found
 
@@ -155,16 +157,17 @@ class MadeUpTexts:
 
     def __init__(self, count_tokens: Callable[[str], int], scale: float) -> None:
         sample = " ".join([_SENTENCE] * 100)
-        self._tokens_a_word = scale * count_tokens(sample) / (100 * len(_SENTENCE.split()))
+        self._tokens_a_word = scale * count_tokens(sample) / (100 * _WORDS)
         self.reply = lru_cache(maxsize=4096)(self._reply)
         self.transcript = lru_cache(maxsize=1024)(self._transcript)
 
     def _words(self, tokens: int) -> int:
         return max(1, round(tokens / self._tokens_a_word))
 
-    def _reply(self, tokens: int) -> str:
-        """Return a text in one line."""
-        return _sentences(self._words(tokens), " ")
+    def _reply(self, tokens: int, cut: bool = False) -> str:
+        """Return a text in one line, that breaks off within a sentence if it was cut."""
+        text = _sentences(self._words(tokens), " ")
+        return text.removesuffix(" end.") + " the" if cut else text
 
     def _transcript(self, tokens: int) -> str:
         """Return a text in lines of some sentences."""
@@ -172,10 +175,9 @@ class MadeUpTexts:
 
 
 def _sentences(words: int, separator: str) -> str:
-    length = len(_SENTENCE.split())
     line = " ".join([_SENTENCE] * _SENTENCES_A_LINE)
-    lines, rest = divmod(words, length * _SENTENCES_A_LINE)
-    last = [_SENTENCE] * (rest // length)
-    if rest % length:
-        last.append("the " * (rest % length - 1) + "end.")
+    lines, rest = divmod(words, _WORDS * _SENTENCES_A_LINE)
+    last = [_SENTENCE] * (rest // _WORDS)
+    if rest % _WORDS:
+        last.append("the " * (rest % _WORDS - 1) + "end.")
     return separator.join([line] * lines + ([" ".join(last)] if last else []))
