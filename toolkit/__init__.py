@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from toolkit.records import Episode, Reply, Request, Summary, Turn, Usage
     from toolkit.runs import Run
     from toolkit.simulation import Faults, Simulations, simulate
+    from toolkit.sweeps import Sweep, sweep
     from toolkit.transcripts import load_episodes
+    from toolkit.tuning import Tuned, tune
     from toolkit.workflow import run
 
 __version__ = "0.1.0"
@@ -91,7 +93,9 @@ _HOMES = {
     "toolkit.records": ("Episode", "Reply", "Request", "Summary", "Turn", "Usage"),
     "toolkit.runs": ("Run",),
     "toolkit.simulation": ("Faults", "Simulations", "simulate"),
+    "toolkit.sweeps": ("Sweep", "sweep"),
     "toolkit.transcripts": ("load_episodes",),
+    "toolkit.tuning": ("Tuned", "tune"),
     "toolkit.workflow": ("run",),
 }
 _MODULES = ("plots", "quality", "testing")
@@ -129,11 +133,13 @@ __all__ = [
     "StoreError",
     "SummarizationProvider",
     "Summary",
+    "Sweep",
     "SystemClock",
     "ToolkitError",
     "TranscriptError",
     "TransformersSummarizationProvider",
     "TransientError",
+    "Tuned",
     "Turn",
     "Usage",
     "compare_plans",
@@ -145,6 +151,8 @@ __all__ = [
     "run",
     "simulate",
     "start",
+    "sweep",
+    "tune",
 ]
 
 

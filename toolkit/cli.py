@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -119,6 +119,20 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--memory-gb", type=float, metavar="GB", help="free memory of another machine")
     plan.set_defaults(command=_plan, store=None, reuse=None)
 
+    sweep = commands.add_parser(
+        "sweep",
+        help="measure many settings",
+        description="Summarize the same transcripts under many settings and save what was measured. Started "
+        "again, it goes on.",
+        epilog=EXIT_STATUS,
+    )
+    sweep.add_argument("grid", metavar="GRID", help="TOML file with the settings to go over, in [grid]")
+    _add_inputs(sweep)
+    sweep.add_argument("--store", metavar="URL", help="where runs are kept (default: .toolkit/runs.db)")
+    sweep.add_argument("--confirm", action="store_true", help="call servers that cost money without a budget")
+    sweep.add_argument("--out", metavar="DIR", help="folder for the results (default: toolkit-out/<time>)")
+    sweep.set_defaults(command=_sweep, reuse=None)
+
     models = commands.add_parser(
         "models", help="list the local models", description="List the local models that are there."
     )
@@ -143,16 +157,12 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
 
 
 def _run(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
-    from toolkit.runs import Run, check_folder, counted
+    from toolkit.runs import Run, counted
 
     episodes, unreadable = _episodes(chosen.paths)
     config = _config(chosen)
     told = heading(len(episodes), config)
-    out = Path(chosen.out or Path("toolkit-out") / time.strftime("%Y-%m-%d-%H%M%S")).expanduser()
-    try:
-        check_folder(out)  # Better to fail now than after the work.
-    except OSError as error:
-        raise ConfigError(f"--out {out}: results cannot be written there ({error.strerror})") from None
+    out = _out(chosen)
     problems = []
     if unreadable is not None:
         screen.note(str(unreadable))
@@ -244,6 +254,56 @@ def _plan(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
     return SOMETHING_MISSING
 
 
+def _sweep(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
+    from toolkit.runs import counted
+    from toolkit.sweeps import sweep
+    from toolkit.sweeps.files import read_sweep_file
+    from toolkit.sweeps.results import Row, describe_row
+
+    told = read_sweep_file(chosen.grid)
+    episodes, unreadable = _episodes(chosen.paths)
+    config = _config(chosen, told.config)
+    out = _out(chosen)
+    if unreadable is not None:
+        screen.note(str(unreadable))
+
+    def show(row: Row) -> None:
+        signals.hold = True
+        screen.show(describe_row(row))
+
+    options = told.options | ({"confirm": True} if chosen.confirm else {})
+    study = sweep(episodes, config, on_cell=show, **options)
+    try:
+        study.save(out)
+        saved = f"Files: {out}"
+    except OSError as error:
+        saved = f"No files: {out} cannot be written ({error.strerror})"
+    signals.hold = False
+    shown = study.means()
+    columns = [name for name in shown if not str(name).endswith(("_low", "_high", "_n"))]
+    table = shown[columns].to_string(index=False, na_rep="-", float_format="{:.4g}".format)
+    kept = f"\nKept in {study.store} as sweep {study.id}" if study.store else ""
+    screen.show(f"\n{table}\n\n{study}\n{saved}{kept}")
+    if study.interrupted:
+        return signals.status
+    if unreadable is not None:
+        screen.note(f"{counted(len(unreadable.problems), 'file')} could not be loaded, see the start")
+    missing = set(study.counts()) - {Status.OK}
+    return SOMETHING_MISSING if missing or unreadable is not None or saved.startswith("No") else OK
+
+
+def _out(chosen: argparse.Namespace) -> Path:
+    """Return the folder for results, in which there is room: better to fail before the work than after."""
+    from toolkit.runs import check_folder
+
+    out = Path(chosen.out or Path("toolkit-out") / time.strftime("%Y-%m-%d-%H%M%S")).expanduser()
+    try:
+        check_folder(out)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: results cannot be written there ({error.strerror})") from None
+    return out
+
+
 def _episodes(paths: list[str]) -> tuple[list[Episode], TranscriptError | None]:
     """Load what can be loaded, and return the error about the rest."""
     from toolkit.transcripts import load_episodes
@@ -256,11 +316,12 @@ def _episodes(paths: list[str]) -> tuple[list[Episode], TranscriptError | None]:
         return list(error.loaded), error  # type: ignore[arg-type]
 
 
-def _config(chosen: argparse.Namespace) -> Config:
+def _config(chosen: argparse.Namespace, common: Mapping[str, Any] | None = None) -> Config:
     from toolkit.config import Config
     from toolkit.environment import parse_setting
 
-    given: dict[str, Any] = dict(parse_setting(setting) for setting in chosen.settings)
+    given: dict[str, Any] = dict(common or {})
+    given |= dict(parse_setting(setting) for setting in chosen.settings)
     named = {
         "provider": chosen.provider,
         "model": chosen.model,

@@ -120,6 +120,33 @@ LIMITS = (
     Column("output_tokens", COUNT, "tokens", "likewise"),
 )
 
+CELLS = (
+    Column("sweep_id", TEXT, "", "the sweep"),
+    Column("cell", COUNT, "", "number of the setting, from 1; its knobs have a column each, behind repeat"),
+    Column("repeat", COUNT, "", "number of the repeat"),
+    Column("simulated", FLAG, "", "computed, not run"),
+    Column("status", TEXT, "", "ok, partial, failed or cancelled"),
+    Column("error", TEXT, "", "why it is not ok; null if it is"),
+    Column("makespan_s", REAL, "s", "from its first episode's start to its last one's end; null if resumed"),
+    Column("episodes_per_h", REAL, "episodes/h", "summarized, also in part; null if resumed"),
+    Column("output_tokens_per_s", REAL, "tokens/s", "over the makespan; null if resumed"),
+    Column("rate_limited_attempts", COUNT, "attempts", "that the server refused as too many"),
+    Column("quota_share", REAL, "", "share of the limit that bound; null if nobody waited for one"),
+    Column("cost_usd", REAL, "USD", "of its calls, whenever they were made; null if no price is known"),
+    Column("rouge1", REAL, "", "F-measure against references, mean over episodes; null without any"),
+    Column("rouge2", REAL, "", "likewise"),
+    Column("rougeL", REAL, "", "likewise"),
+    Column("peak_rss_mb", REAL, "MB", "most memory of the process; null if simulated or not known"),
+    Column("order", COUNT, "", "place in the order of measurement, from 1"),
+    Column("started_at", TIME, "", "when it began; null if it did not"),
+    Column("calls", COUNT, "calls", "made by it, without reused and cancelled ones"),
+    Column("calls_reused", COUNT, "calls", "taken from its own unfinished starts"),
+    Column("resumed", FLAG, "", "begun in an earlier start, so that its times are no measurement"),
+    Column("kept", FLAG, "", "measured in an earlier start of the sweep, and taken as it was then"),
+    Column("parallel", COUNT, "cells", "measured at a time; above 1 they share the machine"),
+    Column("run_id", TEXT, "", "its run in the store; null if simulated or without one"),
+)
+
 WAITS = (
     "queue_s",
     "wait_requests_s",

@@ -52,6 +52,8 @@ class Keeping:
     episodes : sequence of Episode or None
         None: a generator; its runs are told apart by their settings alone.
     clock : Clock
+    part_of : str
+        The study that the run is a part of: two runs of different studies are never starts of one.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Keeping:
         config: Config,
         episodes: Sequence[Episode] | None,
         clock: Clock,
+        part_of: str = "",
     ) -> None:
         # Loads SQLAlchemy.
         from toolkit.store import keys
@@ -83,6 +86,8 @@ class Keeping:
         texts = ["a generator"] if episodes is None else [episode.transcript for episode in episodes]
         store = store_at(address)
         scope = keys.scope_key(who or "", settings, texts, config.repeat)
+        if part_of:
+            scope = keys.digest("part", part_of, scope)
         self.keeper: Keeper = Keeper(
             store,
             uuid.uuid4().hex[:12],
@@ -94,7 +99,8 @@ class Keeping:
             wait_s=config.store_wait_s,
             budget=_budget(provider, config, store, scope),
         )
-        if self.keeper.budget is not None and episodes is not None:
+        # Whether the budget will do for a study is for the study to say.
+        if self.keeper.budget is not None and episodes is not None and not part_of:
             _check_plan(provider, config, episodes, clock)
         self.keeper.begin(
             {

@@ -118,7 +118,7 @@ class Progress:
         self._waits = waits
         self._told_until = -math.inf
         self._silent = shown is False
-        if _is_shown(shown):
+        if is_shown(shown):
             self._show(self._open)
         self._ended = threading.Event()
         self._looker = threading.Thread(target=self._look_now_and_then, name="progress", daemon=True)
@@ -253,7 +253,7 @@ class Progress:
                 self._show(self._close)
 
     def _open(self) -> None:
-        self._bar = _bar(self._total)
+        self._bar = make_bar(self._total)
 
     def _close(self) -> None:
         self._bar.refresh()
@@ -269,7 +269,8 @@ def describe_wait(standing: Standing) -> str:
     return f"{text} until {time.strftime('%H:%M:%S', time.localtime(math.ceil(standing.until)))}"
 
 
-def _is_shown(shown: bool | None) -> bool:
+def is_shown(shown: bool | None) -> bool:
+    """Whether to draw; None: in a notebook, or if standard error is a terminal."""
     if shown is not None:
         return shown
     on_terminal = sys.stderr is not None and not getattr(sys.stderr, "closed", False) and sys.stderr.isatty()
@@ -283,14 +284,16 @@ def _in_notebook() -> bool:
     return shell is not None and "IPKernelApp" in shell.config
 
 
-def _bar(episodes: int | None) -> Any:
+def make_bar(total: int | None, unit: str = "") -> Any:
+    """Open a bar of tqdm; with a ``unit``, it counts them itself."""
     if _in_notebook():
         from tqdm.notebook import tqdm as bar
     else:
         from tqdm import tqdm as bar  # type: ignore[assignment]
     layout = (
-        "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
-        if episodes is not None
+        f"{{percentage:3.0f}}%|{{bar}}| {f'{{n_fmt}}/{{total_fmt}} {unit} ' if unit else ''}"
+        "{desc} [{elapsed}<{remaining}]"
+        if total is not None
         else "{desc} [{elapsed}]"
     )
-    return bar(total=episodes, bar_format=layout, dynamic_ncols=True, mininterval=0.2)
+    return bar(total=total, bar_format=layout, dynamic_ncols=True, mininterval=0.2)

@@ -56,6 +56,8 @@ class Run:
         Whether it was stopped before its end.
     stopped_because : str or None
         The error for which the run stopped by itself: no quota left, a wrong key.
+    stopped_kind : str or None
+        Class of that error; None in a run that is read back.
     quota_shares : mapping
         By limit, the share of what the law allowed from the first admission to the last, over the spans in
         which somebody waited; empty if nobody did, and for local models.
@@ -78,6 +80,7 @@ class Run:
         makespan_s: float,
         interrupted: bool = False,
         stopped_because: str | None = None,
+        stopped_kind: str | None = None,
         limit_events: Sequence[LimitEvent] = (),
         began_at: float = 0.0,
         quota_shares: Mapping[str, float] | None = None,
@@ -92,6 +95,7 @@ class Run:
         self.makespan_s = makespan_s
         self.interrupted = interrupted
         self.stopped_because = stopped_because
+        self.stopped_kind = stopped_kind
         self.quota_shares = dict(quota_shares or {})
         self.store = store
         self.simulated = simulated

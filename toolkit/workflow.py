@@ -37,6 +37,7 @@ def run(
     stop: threading.Event | None = None,
     gate: EpisodeGate | None = None,
     clock: Clock | None = None,
+    part_of: str = "",
 ) -> Run:
     """Summarize episodes, ``config.summary_batch_size`` at a time.
 
@@ -57,6 +58,8 @@ def run(
     gate : EpisodeGate, optional
         Bounds the episodes at a time and can be resized, within ``config.summary_batch_size`` workers.
     clock : Clock, optional
+    part_of : str
+        Name of a study. With ``config.reuse="run"`` only unfinished starts in that study are gone on with.
 
     Returns
     -------
@@ -89,6 +92,7 @@ def run(
             stop=stop,
             gate=gate,
             clock=clock,
+            part_of=part_of,
         )
         under_way.complete(interrupts)
         return under_way.hand_over()
@@ -126,6 +130,7 @@ class RunUnderWay:
         stop: threading.Event,
         gate: EpisodeGate | None,
         clock: Clock,
+        part_of: str = "",
     ) -> None:
         if config is None:
             config = Config() if provider is None else provider.config
@@ -135,8 +140,8 @@ class RunUnderWay:
             raise ConfigError(
                 "episodes must be a list of Episode objects; read files with load_episodes(...)"
             )
-        self._known = list(_checked(episodes)) if isinstance(episodes, Sequence) else None
-        self._episodes = _checked(episodes) if self._known is None else self._known
+        self._known = list(checked_episodes(episodes)) if isinstance(episodes, Sequence) else None
+        self._episodes = checked_episodes(episodes) if self._known is None else self._known
         self._stop = stop
         self.clock = clock
         self._is_owner = provider is None
@@ -148,7 +153,7 @@ class RunUnderWay:
         self.provider = get_provider(config) if provider is None else provider
         try:
             self.provider.prepare()
-            self._keeping = Keeping(self.provider, config, self._known, clock)
+            self._keeping = Keeping(self.provider, config, self._known, clock, part_of)
             self._limiter = self.provider.limiter(clock)
             self.id = self._keeping.keeper.run_id
             self.gate = gate or EpisodeGate(config.summary_batch_size)
@@ -200,6 +205,7 @@ class RunUnderWay:
             makespan_s=makespan_s,
             interrupted=self._stop.is_set() and self.work.fatal is None,
             stopped_because=str(self.work.fatal) if self.work.fatal else None,
+            stopped_kind=type(self.work.fatal).__name__ if self.work.fatal else None,
             limit_events=events,
             began_at=began_at,
             quota_shares=shares,
@@ -331,7 +337,7 @@ def _agreed(config: Config, provider: SummarizationProvider) -> Config:
     return provider.config.replace(**{name: getattr(config, name) for name in OF_THE_RUN})
 
 
-def _checked(episodes: Iterable[Any]) -> Iterator[Episode]:
+def checked_episodes(episodes: Iterable[Any]) -> Iterator[Episode]:
     """Yield the episodes; refuse what is none, and an id that came before."""
     seen: set[str] = set()
     for episode in episodes:

@@ -59,11 +59,13 @@ PUBLIC = [
     "StoreError",
     "SummarizationProvider",
     "Summary",
+    "Sweep",
     "SystemClock",
     "ToolkitError",
     "TranscriptError",
     "TransformersSummarizationProvider",
     "TransientError",
+    "Tuned",
     "Turn",
     "Usage",
     "compare_plans",
@@ -75,6 +77,8 @@ PUBLIC = [
     "run",
     "simulate",
     "start",
+    "sweep",
+    "tune",
 ]
 
 

@@ -23,18 +23,19 @@ from toolkit.store.store import Store, call_rows
 New = Callable[..., CallRecord]
 Open = Callable[..., Store]
 FOLDER = Path(migrations.__file__).parent
+TODAY = schema.REVISION
 
 NEXT = '''
 """A column more, one renamed, and an index less.
 
-Revision ID: 0002
+Revision ID: next
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "next"
+down_revision = "{today}"
 
 
 def upgrade() -> None:
@@ -74,6 +75,29 @@ def test_the_revision_is_the_newest() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [schema.REVISION]
 
 
+@pytest.mark.parametrize("store_url", ["sqlite", "postgresql"], indirect=True)
+def test_a_store_of_the_first_release_gets_the_tables_that_came_since(
+    store_url: str, open_store: Open, make_call: New
+) -> None:
+    """What it holds stays, and sweeps can be kept beside it."""
+    store = open_store(store_url)
+    store.commit(call_rows("r", make_call(), "t"))
+
+    def go_back(connection: sa.Connection) -> None:
+        for statement in (
+            "DROP TABLE sweeps",
+            "DROP TABLE cells",
+            "UPDATE alembic_version SET version_num = '0001'",
+        ):
+            connection.exec_driver_sql(statement)
+
+    store.commit(work=go_back)
+    store.close()
+    store = open_store(store_url)
+    assert differences(store) == []
+    assert store.find_call("k") is not None
+
+
 @pytest.fixture
 def next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Be a release with one more step."""
@@ -81,9 +105,9 @@ def next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
     def become(end: str = "") -> None:
         folder = tmp_path / "migrations"
         shutil.copytree(FOLDER, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "r0002_next.py").write_text(NEXT.format(end=end))
+        (folder / "versions" / "next.py").write_text(NEXT.format(end=end, today=TODAY))
         monkeypatch.setattr(database_module, "MIGRATIONS", str(folder))
-        monkeypatch.setattr(schema, "REVISION", "0002")
+        monkeypatch.setattr(schema, "REVISION", "next")
 
     return become
 
@@ -132,7 +156,7 @@ def test_a_step_that_fails_changes_nothing(
     with pytest.raises(StoreError, match="broke off"):
         open_store(store_url)
     monkeypatch.setattr(database_module, "MIGRATIONS", str(FOLDER))
-    monkeypatch.setattr(schema, "REVISION", "0001")
+    monkeypatch.setattr(schema, "REVISION", TODAY)
     store = open_store(store_url)
     assert store.find_call("k") is not None
     assert differences(store) == []

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from toolkit.archive import erasing, history, overview, queries
+from toolkit.archive import erasing, history, overview, queries, studies
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, MissingDependency, StoreError
@@ -86,6 +86,10 @@ class Archive:
     def runs(self) -> pd.DataFrame:
         """Return a row for each run, the newest last; ``toolkit.archive.RUNS`` declares the columns."""
         return self._read(lambda connection: overview.runs_frame(connection, None))
+
+    def sweeps(self) -> pd.DataFrame:
+        """Return a row for each sweep, the newest last; ``toolkit.archive.SWEEPS`` declares the columns."""
+        return self._read(studies.sweeps_frame)
 
     def run(self, run_id: str) -> Run:
         """Return a run as ``tk.run`` did, with the same frames.

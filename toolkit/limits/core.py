@@ -339,6 +339,19 @@ class LimiterCore:
             found[dimension] = min(found.get(dimension, counter.window.limit), counter.window.limit)
         return found
 
+    def refilled_at(self, now: float) -> float:
+        """Return when all that was admitted will count no more; infinity: nobody knows.
+
+        A request that began then would find the limits, but for those of a day, as if they were unused.
+        """
+        at = self._tick(now)
+        full = (
+            counter.window.fits_at(at, counter.window.limit)
+            for counter in self._binding
+            if counter.clause.period_s != DAY
+        )
+        return ticks.to_seconds(max(at, self.book.paused_until, *full))
+
     def rules(self) -> dict[Clause, int]:
         """Return the law's clauses that bind, with the limits in force."""
         return {counter.clause: counter.window.limit for counter in self._binding}

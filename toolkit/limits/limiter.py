@@ -399,6 +399,10 @@ class Limiter:
         with self._line_and_core_lock:
             return self._core.largest()
 
+    def refilled_at(self) -> float:
+        """Return when the quota will be as if unused, on the axis of `now`; see `LimiterCore.refilled_at`."""
+        return self._decide(self._core.refilled_at)
+
     def quota_shares(self, since: float = 0.0) -> dict[str, float]:
         """Return what was used of each limit since then while somebody waited; see `share.quota_shares`."""
         rules = self._decide(lambda now: self._core.rules())

@@ -243,6 +243,11 @@ class SummarizationProvider(ABC):
         """Return the name of the pool that calls draw from, for the limiter; None: there are no limits."""
         return None
 
+    @property
+    def spends(self) -> bool:
+        """Whether calls may cost money: by default if they draw from such a pool."""
+        return self.quota_key() is not None
+
     def limits(self) -> LimitSettings | None:
         """Return the limits of that pool; None: there are none."""
         return None

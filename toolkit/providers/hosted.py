@@ -371,6 +371,11 @@ class HostedProvider(SummarizationProvider):
         """Return the pool that calls draw from: address, digest of the account's key, and model family."""
         return f"{self._where.endpoint.url} {digest_key(self._key)} {undated(self.model)}"
 
+    @property
+    def spends(self) -> bool:
+        """Whether calls may cost money: those to a server on this machine do not."""
+        return not self._where.endpoint.loopback
+
     def _limit_settings(self, law: str, **numbers: Any) -> LimitSettings:
         """Return limits with the config's own way of counting; ``law`` is the vendor's."""
         config = self.config

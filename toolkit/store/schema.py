@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest of ``migrations/versions``: what these tables are."""
 
 # SQLite counts rows in 64 bits by itself, but only in a column of exactly this type.
@@ -167,4 +167,28 @@ reservations = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("calls", BigInteger, nullable=False),
     sqlite_autoincrement=True,
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text),
+    Column("holder", Text),  # the process that works on it; null: none does
+    Column("started_at", Double, nullable=False),
+    Column("record", Text, nullable=False),  # JSON: what its last start was to do, and where
+)
+
+cells = Table(
+    "cells",
+    metadata,
+    Column("sweep_id", String(32), primary_key=True),
+    # Of the settings and the episodes: the same cell has it in every start, whatever its number is there.
+    Column("key", String(32), primary_key=True),
+    Column("repeat", Integer, primary_key=True),
+    Column("started_at", Double, nullable=False),
+    # What follows is null in a cell that goes on or was killed.
+    Column("status", String(16)),
+    Column("run_id", String(32)),
+    Column("figures", Text),  # JSON
 )

@@ -1,0 +1,130 @@
+"""What a sweep may spend: one budget for all of its cells, and no real call to a paid server unasked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from toolkit.config import Config
+from toolkit.errors import ConfigError, ToolkitError
+from toolkit.keeping import BudgetWarning
+from toolkit.planning import Need, need_of
+from toolkit.providers.base import SummarizationProvider
+from toolkit.records import Episode
+from toolkit.sweeps.cells import Cell
+
+MakeProvider = Callable[[Config], SummarizationProvider]
+
+
+class Budget(NamedTuple):
+    """What all cells together may spend; None: no bound."""
+
+    usd: float | None = None
+    tokens: int | None = None
+    calls: int | None = None
+
+    @classmethod
+    def of(cls, config: Config, usd: float | None, tokens: int | None, calls: int | None) -> Budget:
+        """Take what is given, else what the config holds, after checking it as the config would."""
+        given = {"budget_usd": usd, "budget_tokens": tokens, "budget_calls": calls}
+        given = {name: value for name, value in given.items() if value is not None}
+        checked = config.replace(**given)
+        return cls(checked.budget_usd, checked.budget_tokens, checked.budget_calls)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is bounded."""
+        return any(limit is not None for limit in self)
+
+    def within(self, config: Config, name: str, *, spends: bool) -> Config:
+        """Return a cell's config that draws from this budget.
+
+        Dollars bind only who can spend some: of a local model no price is known.
+        """
+        usd = self.usd if spends else None
+        shares = usd is not None or self.tokens is not None or self.calls is not None
+        return config.replace(
+            budget_usd=usd,
+            budget_tokens=self.tokens,
+            budget_calls=self.calls,
+            budget_name=(config.budget_name or name) if shares else None,
+        )
+
+
+def check_consent(
+    cells: Sequence[Cell],
+    repeats: int,
+    episodes: Sequence[Episode],
+    budget: Budget,
+    make: MakeProvider,
+    *,
+    confirm: bool,
+    what: str = "this sweep",
+) -> None:
+    """Refuse to call a paid server without a budget or consent, and a budget in dollars without prices.
+
+    If the calls may take more than the budget holds, warn: the sweep would stop on its way.
+
+    Raises
+    ------
+    ConfigError
+        Which says what the sweep may cost.
+    """
+    if confirm and not budget.is_set:
+        return
+    paid = [(cell, provider) for cell in cells if (provider := _paid(cell, make)) is not None]
+    if not paid:
+        return
+    if budget.usd is not None:
+        for cell, provider in paid:
+            if provider.price_bound(1, 1) is None:
+                raise ConfigError(
+                    f"budget_usd: no price is known of {provider.name}/{provider.model} in {cell.shown}; set "
+                    "prices=, or take budget_tokens or budget_calls instead"
+                )
+    need = _need(paid, episodes)
+    calls, tokens = repeats * need.calls, repeats * need.tokens
+    usd = None if need.usd is None else repeats * need.usd
+    names = ", ".join(dict.fromkeys(f"{provider.name}/{provider.model}" for _, provider in paid))
+    told = f"{len(paid)} cells x {repeats} make up to {calls} calls, {tokens} tokens"
+    told += "" if usd is None else f", ${usd:.2f}"
+    if not budget.is_set:
+        raise ConfigError(
+            f"{what} would really call {names}: {told}; set budget_usd= (or budget_tokens, "
+            "budget_calls), or confirm=True"
+        )
+    needed = zip(budget, (usd, tokens, calls), strict=True)
+    if any(limit is not None and (most or 0) > limit for limit, most in needed):
+        warnings.warn(
+            f"the budget may not do for {what}: {told}. It will stop where the budget ends, keep "
+            "what is measured, and go on with a larger one",
+            BudgetWarning,
+            stacklevel=3,
+        )
+
+
+def _paid(cell: Cell, make: MakeProvider) -> SummarizationProvider | None:
+    try:
+        provider = make(cell.config)
+    except ToolkitError:  # it will fail in its own row, before it can spend anything
+        return None
+    return provider if provider.spends else None
+
+
+def _need(paid: Sequence[tuple[Cell, SummarizationProvider]], episodes: Sequence[Episode]) -> Need:
+    """Return what the cells take together; those that ask the same are worked out once."""
+    known: dict[str, Need] = {}
+    calls = tokens = 0
+    usd: float | None = 0.0
+    for _, provider in paid:
+        asked = repr((provider.identity(), provider.settings(), provider.limits(), provider.config.prices))
+        if asked not in known:
+            known[asked] = Need()
+            with suppress(ToolkitError):  # a prompt that leaves no room: nothing is asked then
+                known[asked] = need_of(provider, episodes)
+        need = known[asked]
+        calls, tokens = calls + need.calls, tokens + need.tokens
+        usd = None if usd is None or need.usd is None else usd + need.usd
+    return Need(calls, tokens, usd)
