@@ -1,0 +1,145 @@
+"""From the rows of a study to what is drawn: knobs and measures, their units, and means over repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from toolkit.config import Config
+from toolkit.errors import ConfigError
+from toolkit.intervals import Mean, mean_interval
+from toolkit.plots.letters import shown
+from toolkit.runs import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = {
+    "makespan_s": ("makespan", "s"),
+    "episodes_per_h": ("episodes", "1/h"),
+    "output_tokens_per_s": ("output tokens", "1/s"),
+    "rate_limited_attempts": ("rate-limited attempts", "attempts"),
+    "quota_share": ("share of the quota", "of 1"),
+    "cost_usd": ("cost", "USD"),
+    "rouge1": ("ROUGE-1", "F1, 0 to 1"),
+    "rouge2": ("ROUGE-2", "F1, 0 to 1"),
+    "rougeL": ("ROUGE-L", "F1, 0 to 1"),
+    "peak_rss_mb": ("peak memory", "MB"),
+}
+"""What a study measures, and the units."""
+NO_KNOBS = frozenset({*MEASURES, "sweep_id", "cell", "repeat", "simulated", "status", "error"})
+_UNITS = {
+    "_per_minute": "1/min",
+    "_per_h": "1/h",
+    "_per_s": "1/s",
+    "_tokens": "tokens",
+    "_usd": "USD",
+    "_mb": "MB",
+    "_s": "s",
+    "summary_batch_size": "episodes at a time",
+    "summary_chunk_parallelism": "requests of an episode at a time",
+    "_concurrent_requests": "requests",
+}
+"""Of knobs, by the ends of their names."""
+
+
+def label_of(column: str) -> str:
+    """Return a column's name with its unit, as an axis is labelled."""
+    if column in MEASURES:
+        name, unit = MEASURES[column]
+        return f"{name} ({unit})"
+    unit = next((unit for end, unit in _UNITS.items() if column.endswith(end)), "")
+    return f"{shown(column, 40)} ({unit})" if unit else shown(column, 40)
+
+
+def knobs_of(cells: pd.DataFrame) -> list[str]:
+    """Return the settings that vary; of a table without settings, all that is no measure."""
+    names = [str(column) for column in cells.columns if column not in NO_KNOBS]
+    settings = [name for name in names if name in Config.model_fields]
+    return [name for name in settings or names if cells[name].map(_hashable).nunique(dropna=False) > 1]
+
+
+def values_of(cells: pd.DataFrame, column: str) -> pd.Series:
+    """Return a measure as numbers; those of cells that failed are NaN, and so is what is infinite.
+
+    Raises
+    ------
+    ConfigError
+        If the column has no numbers.
+    """
+    import numpy as np
+    import pandas as pd
+
+    try:
+        values = pd.to_numeric(cells[column]).astype("float64").replace([np.inf, -np.inf], np.nan)
+    except (TypeError, ValueError):
+        raise ConfigError(f"the column {column!r} has no numbers, which are needed here") from None
+    return values.mask(failed(cells))
+
+
+def failed(cells: pd.DataFrame) -> pd.Series:
+    """Return which rows have no result of a finished run."""
+    if "status" not in cells:
+        return cells.index.to_series().map(lambda _: False).astype(bool)
+    return ~cells["status"].isin(["ok", "partial"])
+
+
+def levels_of(cells: pd.DataFrame, column: str) -> tuple[list[Any], pd.Series]:
+    """Return the values of a knob in order, and the place of each row's value among them.
+
+    Numbers are in their order, everything else in that of the study; none comes last.
+    """
+    import pandas as pd
+
+    values = cells[column].map(_hashable)
+    levels = [value for value in dict.fromkeys(values) if value is not None]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in levels):
+        levels.sort()
+    if values.isna().any():
+        levels.append(None)
+    number = {value: place for place, value in enumerate(levels)}
+    places = pd.Series([number[value] for value in values], index=cells.index, dtype="int64")
+    return levels, places
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value of a knob as something that can be compared: lists as text, what is missing as None."""
+    import pandas as pd
+
+    if isinstance(value, list | tuple | dict | set):
+        return str(value)
+    if value is None or pd.isna(value):
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    try:
+        hash(value)
+    except TypeError:
+        return str(value)
+    return value
+
+
+def means(values: pd.Series, groups: Sequence[pd.Series]) -> dict[Any, tuple[Mean, int]]:
+    """Return for each group the mean over its rows with its interval, and how many of its rows failed."""
+    found: dict[Any, tuple[Mean, int]] = {}
+    for key, part in values.groupby(list(groups)):
+        found[key] = (mean_interval(part), int(part.isna().sum()))
+    return found
+
+
+def notes_of_cells(cells: pd.DataFrame, shown_columns: Sequence[str]) -> list[str]:
+    """Return what a reader must know of a study: simulated, failed, repeats, and what was averaged over."""
+    notes = []
+    if "simulated" in cells:
+        simulated = cells["simulated"].fillna(False).astype(bool)
+        if simulated.any():
+            notes.append("simulated" if simulated.all() else f"{int(simulated.sum())} rows simulated")
+    if "repeat" in cells and len(cells):
+        notes.append(counted(int(cells["repeat"].nunique()), "repeat"))
+    if number := int(failed(cells).sum()):
+        notes.append(f"{number} of {counted(len(cells), 'row')} failed")
+    if others := [knob for knob in knobs_of(cells) if knob not in shown_columns]:
+        notes.append(f"mean also over {', '.join(shown(other, 30) for other in others[:3])}")
+        if len(others) > 3:
+            notes[-1] += f" and {len(others) - 3} more"
+    return notes
