@@ -60,6 +60,45 @@ def mean_interval(values: Iterable[float | None], confidence: float = 0.95) -> M
     return Mean(mean, t_quantile((1 + confidence) / 2, count - 1) * deviation / math.sqrt(count), count)
 
 
+def mean_of_settings(settings: Iterable[Iterable[float | None]], confidence: float = 0.95) -> Mean:
+    r"""Return the mean of several settings' means, each with repeats of its own, and its confidence interval.
+
+    How much the settings differ is no uncertainty of their mean: only repeats are. With :math:`k` settings of
+    :math:`n_i` repeats and variance :math:`s_i^2` the interval is
+
+    .. math:: \pm\, t_{\nu} \sqrt{\textstyle\sum_i s_i^2 / n_i}\; / k, \qquad
+        \nu = \frac{(\sum_i s_i^2/n_i)^2}{\sum_i (s_i^2/n_i)^2 / (n_i - 1)}
+
+    with :math:`\nu` rounded down (Welch and Satterthwaite). Of one setting it is that of `mean_interval`.
+
+    Parameters
+    ----------
+    settings : iterable of iterable of float or None
+        A setting without any value does not count.
+    confidence : float
+
+    Returns
+    -------
+    Mean
+        ``number`` is that of all values; ``half_width`` is NaN if a setting has only one.
+    """
+    means = [each for values in settings if (each := mean_interval(values, confidence)).number]
+    number = sum(each.number for each in means)
+    if len(means) < 2:
+        return means[0] if means else Mean(math.nan, math.nan, 0)
+    mean = math.fsum(each.mean for each in means) / len(means)
+    if any(each.number < 2 for each in means):
+        return Mean(mean, math.nan, number)
+    probability = (1 + confidence) / 2
+    squares = [(each.half_width / t_quantile(probability, each.number - 1)) ** 2 for each in means]
+    if not (total := math.fsum(squares)):
+        return Mean(mean, 0.0, number)
+    parts = [(square / total) ** 2 / (each.number - 1) for square, each in zip(squares, means, strict=True)]
+    # What rounding took off a whole number must not cost a degree.
+    degrees = max(1, math.floor(1 / math.fsum(parts) * (1 + 1e-9)))
+    return Mean(mean, t_quantile(probability, degrees) * math.sqrt(total) / len(means), number)
+
+
 @lru_cache(maxsize=1024)
 def t_quantile(probability: float, degrees: int) -> float:
     """Return the value that Student's t stays below with a probability.

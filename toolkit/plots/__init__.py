@@ -19,7 +19,8 @@ from __future__ import annotations
 from toolkit.plots.durations import latency_ecdf, waits
 from toolkit.plots.gantt import timeline
 from toolkit.plots.grids import heatmap, lines
-from toolkit.plots.rates import in_flight, limits, quota_share, throughput
+from toolkit.plots.quotas import in_flight, limits, quota_share
+from toolkit.plots.rates import throughput
 from toolkit.plots.tradeoffs import pareto, predicted
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.plots.letters import literal, shown
 
@@ -46,7 +46,9 @@ def finish(
         Labels of the axes with their units.
     legend : sequence of (artist, label)
     """
-    lines = [title, *_wrapped(notes)]
+    # In letters of the usual size; a title may reach over the legend, not over the next Axes.
+    width = round(ax.get_window_extent().width / ax.figure.dpi * 14.5)
+    lines = [title, *_wrapped(notes, max(width, 30))]
     literal(ax.set_title("\n".join(lines), loc="left", fontsize="medium"))
     for label, put in ((x, ax.set_xlabel), (y, ax.set_ylabel)):
         if label is not None:
@@ -56,7 +58,7 @@ def finish(
     return ax
 
 
-def _wrapped(notes: Iterable[str], width: int = 88) -> list[str]:
+def _wrapped(notes: Iterable[str], width: int) -> list[str]:
     """Return notes on as few lines as they fit, none broken in two."""
     lines: list[str] = []
     for note in notes:
@@ -95,8 +97,19 @@ def say_nothing_to_draw(ax: Axes, why: str) -> None:
     literal(ax.text(0.5, 0.5, why, ha="center", va="center", transform=ax.transAxes, color="0.35"))
 
 
+def log_scale(ax: Axes, axis: Literal["x", "y"], low: float, high: float) -> None:
+    """Make an axis logarithmic, with plain numbers, 1, 2 and 5 of each power of ten where there is room."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    (ax.set_xscale if axis == "x" else ax.set_yscale)("log")
+    one = ax.xaxis if axis == "x" else ax.yaxis
+    one.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
+    one.set_major_formatter("{x:g}")
+    one.set_minor_formatter(NullFormatter())
+
+
 def name_ticks(
-    ax: Axes, axis: str, places: Sequence[float], names: Sequence[object], width: int = 24
+    ax: Axes, axis: Literal["x", "y"], places: Sequence[float], names: Sequence[object], width: int = 24
 ) -> None:
     """Label the ticks of an axis (``"x"`` or ``"y"``) with names as they are, shortened where long."""
     labels = [shown(name, width) for name in names]
@@ -104,3 +117,31 @@ def name_ticks(
     put(places, labels=labels)
     for text in (ax.get_xticklabels if axis == "x" else ax.get_yticklabels)():
         literal(text)
+
+
+def name_points(
+    ax: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], below: Sequence[bool]
+) -> None:
+    """Write names beside points, to their right, or to their left where there is more room.
+
+    A name that would lie over an earlier one is left out; the scales of the axes must be final.
+    """
+    taken: list[Any] = []
+    middle = sum(ax.get_window_extent().intervalx) / 2
+    for point, name, down in zip(points, names, below, strict=True):
+        leftward = ax.transData.transform(point)[0] > middle
+        text = ax.annotate(
+            name,
+            point,
+            xytext=(-6 if leftward else 6, -6 if down else 6),
+            textcoords="offset points",
+            ha="right" if leftward else "left",
+            va="top" if down else "bottom",
+            fontsize="small",
+            zorder=5,
+        )
+        box = literal(text).get_window_extent()
+        if any(box.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(box)

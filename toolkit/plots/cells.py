@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.config import Config
 from toolkit.errors import ConfigError
-from toolkit.intervals import Mean, mean_interval
-from toolkit.plots.letters import shown
+from toolkit.intervals import Mean, mean_of_settings
+from toolkit.plots.letters import number, shown
 from toolkit.runs import counted
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def levels_of(cells: pd.DataFrame, column: str) -> tuple[list[Any], pd.Series]:
         levels.sort()
     if values.isna().any():
         levels.append(None)
-    number = {value: place for place, value in enumerate(levels)}
-    places = pd.Series([number[value] for value in values], index=cells.index, dtype="int64")
+    place = {value: place for place, value in enumerate(levels)}
+    places = pd.Series([place[value] for value in values], index=cells.index, dtype="int64")
     return levels, places
 
 
@@ -119,12 +119,43 @@ def _hashable(value: Any) -> Any:
     return value
 
 
-def means(values: pd.Series, groups: Sequence[pd.Series]) -> dict[Any, tuple[Mean, int]]:
-    """Return for each group the mean over its rows with its interval, and how many of its rows failed."""
-    found: dict[Any, tuple[Mean, int]] = {}
-    for key, part in values.groupby(list(groups)):
-        found[key] = (mean_interval(part), int(part.isna().sum()))
-    return found
+def key_of(cells: pd.DataFrame) -> pd.Series:
+    """Return a number for each row that tells its cell from the others: by its knobs, if it has no number."""
+    import pandas as pd
+
+    if "cell" in cells:
+        names = ["sweep_id", "cell"] if "sweep_id" in cells else ["cell"]
+        return cells.groupby(names, sort=False, dropna=False).ngroup()
+    if not (knobs := knobs_of(cells)):
+        return pd.Series(0, index=cells.index)
+    places = pd.DataFrame({knob: levels_of(cells, knob)[1] for knob in knobs})
+    return places.groupby(knobs, sort=False).ngroup()
+
+
+def means(cells: pd.DataFrame, values: pd.Series, groups: Sequence[pd.Series]) -> dict[Any, tuple[Mean, int]]:
+    """Return for each group the mean of its cells' means, and how many of its rows have no value."""
+    repeats: dict[Any, dict[int, list[float]]] = {}
+    for key, value, *group in zip(key_of(cells), values, *groups, strict=True):
+        repeats.setdefault(tuple(group), {}).setdefault(key, []).append(value)
+    return {
+        group: (
+            mean_of_settings(own.values()),
+            sum(value != value for rows in own.values() for value in rows),
+        )
+        for group, own in repeats.items()
+    }
+
+
+def in_intervals(levels: list[Any], places: pd.Series, most: int) -> tuple[list[Any], pd.Series, bool]:
+    """Return levels and places as they are, or numbers in intervals of even width if they are too many."""
+    import numpy as np
+
+    numbers = [level for level in levels if isinstance(level, int | float)]
+    if len(levels) <= most or len(numbers) < len(levels):
+        return levels, places, False
+    edges = np.linspace(min(numbers), max(numbers), most // 2 + 1)
+    where = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
+    return [f"from {number(edge)}" for edge in edges[:-1]], places.map(dict(enumerate(where))), True
 
 
 def notes_of_cells(cells: pd.DataFrame, shown_columns: Sequence[str]) -> list[str]:
@@ -136,8 +167,8 @@ def notes_of_cells(cells: pd.DataFrame, shown_columns: Sequence[str]) -> list[st
             notes.append("simulated" if simulated.all() else f"{int(simulated.sum())} rows simulated")
     if "repeat" in cells and len(cells):
         notes.append(counted(int(cells["repeat"].nunique()), "repeat"))
-    if number := int(failed(cells).sum()):
-        notes.append(f"{number} of {counted(len(cells), 'row')} failed")
+    if lost := int(failed(cells).sum()):
+        notes.append(f"{lost} of {counted(len(cells), 'row')} failed")
     if others := [knob for knob in knobs_of(cells) if knob not in shown_columns]:
         notes.append(f"mean also over {', '.join(shown(other, 30) for other in others[:3])}")
         if len(others) > 3:

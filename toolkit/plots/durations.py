@@ -6,9 +6,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.errors import ConfigError
 from toolkit.plots import look
-from toolkit.plots.canvas import axes_for, finish, name_ticks, say_nothing_to_draw
-from toolkit.plots.letters import shown
-from toolkit.plots.sources import frame_of, made, name_of, notes_of, reused, runs_of, seconds_of, title_of
+from toolkit.plots.canvas import axes_for, finish, log_scale, name_ticks, say_nothing_to_draw
+from toolkit.plots.letters import seconds, shown
+from toolkit.plots.sources import (
+    frame_of,
+    made,
+    name_of,
+    notes_of,
+    reused,
+    runs_of,
+    seconds_of,
+    short_name_of,
+    title_of,
+)
 from toolkit.runs import counted
 
 if TYPE_CHECKING:
@@ -79,19 +89,17 @@ def waits(runs: Any, by: Literal["episode", "stage", "run"] | None = None, *, ax
                 width,
                 left=left,
                 height=0.7,
-                color=phase.colour,
-                edgecolor=look.EDGE,
                 linewidth=0.5,
-                hatch=phase.hatch,
                 label=phase.label,
+                **phase.bar,
             )
             for bar in bars:
                 bar.set_hatch_linewidth(look.HATCH_WIDTH)
             # Summed over bars of which one is a mean it would be less than was waited.
-            total = "" if len(names) > MOST_BARS else f" {_seconds(float(width.sum()))}"
+            total = "" if len(names) > MOST_BARS else f" {seconds(float(width.sum()))}"
             legend.append((bars, phase.label.removeprefix("wait: ") + total))
         left = left + width
-    name_ticks(ax, "y", range(len(names)), names)
+    name_ticks(ax, "y", range(len(names)), names, width=34 if by == "run" else 28)
     ax.tick_params(axis="y", length=0, labelsize="small")
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlim(0, 1.04 * left.max())
@@ -101,7 +109,7 @@ def waits(runs: Any, by: Literal["episode", "stage", "run"] | None = None, *, ax
 def _bar_name(runs: list[Any], number: int, bar: str, by: str) -> str:
     if by == "run":
         return name_of(runs[number], number)
-    return bar if len(runs) == 1 else f"{shown(name_of(runs[number], number), 14)}: {bar}"
+    return bar if len(runs) == 1 else f"{short_name_of(runs[number], number)}: {shown(bar, 18)}"
 
 
 def _longest(names: list[str], table: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
@@ -154,14 +162,14 @@ def latency_ecdf(runs: Any, of: Literal["service", "total"] | None = None, *, ax
     for number, run in enumerate(several):
         calls = made(frame_of(run, "calls"))
         for place, kind in enumerate(kinds):
-            seconds = np.sort(calls[f"{kind}_s"].dropna().to_numpy(dtype="float64"))
-            if not len(seconds):
+            times = np.sort(calls[f"{kind}_s"].dropna().to_numpy(dtype="float64"))
+            if not len(times):
                 continue
             style = look.series(number if len(kinds) == 1 else number * len(kinds) + place)
             # From 0 % at the fastest call on; a step up at each.
             (line,) = ax.step(
-                np.concatenate([seconds[:1], seconds]),
-                100 * np.arange(len(seconds) + 1) / len(seconds),
+                np.concatenate([times[:1], times]),
+                100 * np.arange(len(times) + 1) / len(times),
                 where="post",
                 color=style.colour,
                 linestyle=style.line,
@@ -171,14 +179,10 @@ def latency_ecdf(runs: Any, of: Literal["service", "total"] | None = None, *, ax
                 markersize=4.5,
                 label=kind,
             )
-            drawn.append(seconds)
-            name = (
-                f"{kind} time"
-                if one
-                else f"{shown(name_of(run, number), 30)}\n{counted(len(seconds), 'call')}"
-            )
-            half, most = np.percentile(seconds, [50, 95])
-            legend.append((line, f"{name}\nmedian {_seconds(half)}, 95 % {_seconds(most)}"))
+            drawn.append(times)
+            name = f"{kind} time" if one else f"{name_of(run, number)}\n{counted(len(times), 'call')}"
+            half, most = np.percentile(times, [50, 95])
+            legend.append((line, f"{name}\nmedian {seconds(half)}, p95 {seconds(most)}"))
     what = " and ".join(kinds)
     title = f"{what.capitalize()} time of calls"
     title = title_of(several[0], title) if one else title
@@ -191,13 +195,9 @@ def latency_ecdf(runs: Any, of: Literal["service", "total"] | None = None, *, ax
         ax.axhline(level, color="0.75", linewidth=0.7, zorder=0)
     everything = np.concatenate(drawn)
     if everything.min() > 0 and everything.max() > 50 * everything.min():
-        ax.set_xscale("log")
+        log_scale(ax, "x", everything.min(), everything.max())
     else:
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, 1.05 * everything.max() or 1.0)
     ax.set_ylim(0, 101)
     ax.set_yticks([0, 25, 50, 75, 95, 100])
     return finish(ax, title, notes, x=axis, y=share, legend=legend)
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"

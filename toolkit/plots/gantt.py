@@ -10,7 +10,7 @@ from toolkit.errors import ConfigError
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, name_ticks, say_nothing_to_draw
 from toolkit.plots.sources import notes_of, reused, seconds_of, timed_calls, title_of
-from toolkit.runs import counted
+from toolkit.plots.steps import mean_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,7 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
     step = max(1, -(-len(ids) // MOST_NAMES))
     name_ticks(ax, "y", ((starts[:-1] + starts[1:]) / 2)[::step], ids[::step], width=20)
     ax.tick_params(axis="y", length=0, labelsize="small")
-    ax.set_ylim(starts[-1], 0)
+    ax.set_ylim(max(starts[-1], 4), 0)
     ax.set_xlim(0, _right(calls))
     return finish(ax, title, notes, x=_TIME, y=by, legend=legend)
 
@@ -124,15 +124,15 @@ def _bars(ax: Axes, calls: pd.DataFrame, bottoms: np.ndarray, height: float) -> 
                 left=left[there],
                 height=height,
                 align="edge",
-                color=phase.colour,
-                edgecolor=look.EDGE,
                 linewidth=0.3,
-                hatch=phase.hatch,
                 label=phase.label,
+                **phase.bar,
             )
             for bar in bars:
                 bar.set_hatch_linewidth(look.HATCH_WIDTH)
-            legend.append((bars, phase.label))
+            # What is nowhere a pixel wide would be looked for in vain.
+            if width[there].max() > _right(calls) / 1000:
+                legend.append((bars, phase.label))
         left = left + width
     return legend
 
@@ -174,14 +174,14 @@ def _counted(ax: Axes, calls: pd.DataFrame, title: str, notes: list[str]) -> Axe
         say_nothing_to_draw(ax, "all calls were reused")
         return finish(ax, title, notes, x=_TIME)
     right = _right(calls)
-    edges = np.linspace(0.0, right, 241)
+    edges = np.linspace(0.0, right, 121)
     phases = seconds_of(calls, _COLUMNS)
     left = calls["start"].to_numpy()
     bottom = np.zeros(len(edges) - 1)
     legend = []
     for phase in look.PHASES:
         until = left + phases[phase.column].to_numpy()
-        level = _mean_number(left, until, edges)
+        level = mean_number(left, until, edges)
         left = until
         if level.any():
             area = ax.fill_between(
@@ -189,34 +189,18 @@ def _counted(ax: Axes, calls: pd.DataFrame, title: str, notes: list[str]) -> Axe
                 np.append(bottom, bottom[-1]),
                 np.append(bottom + level, (bottom + level)[-1]),
                 step="post",
-                facecolor=phase.colour,
-                edgecolor=look.EDGE,
-                linewidth=0.3,
-                hatch=phase.hatch,
+                linewidth=0,
                 label=phase.label,
+                **phase.bar,
             )
             area.set_hatch_linewidth(look.HATCH_WIDTH)
             legend.append((area, phase.label))
             bottom = bottom + level
     ax.set_xlim(0, right)
     ax.set_ylim(bottom=0)
-    notes = [*notes, f"counted over {counted(len(calls), 'call')}"]
+    notes = [*notes, "counted: too many for a bar each"]
     # The legend stands in the order of the areas: the uppermost first.
     return finish(ax, title, notes, x=_TIME, y="calls in each phase (mean number)", legend=legend[::-1])
-
-
-def _mean_number(starts: np.ndarray, ends: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return how many spans cover each interval, on average over it."""
-    import numpy as np
-
-    covered = np.zeros(len(edges))
-    # Time covered up to each edge: what has begun by then less what has ended by then.
-    for sign, times in ((1, np.sort(starts)), (-1, np.sort(ends))):
-        before = np.searchsorted(times, edges)
-        covered += sign * (edges * before - np.concatenate([[0.0], np.cumsum(times)])[before])
-    mean = np.diff(covered) / np.diff(edges)
-    mean[mean < 1e-9] = 0.0
-    return mean
 
 
 def _right(calls: pd.DataFrame) -> float:

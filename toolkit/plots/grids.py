@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ConfigError
 from toolkit.plots import look
-from toolkit.plots.canvas import axes_for, finish, name_ticks, say_nothing_to_draw
-from toolkit.plots.cells import label_of, levels_of, means, notes_of_cells, values_of
-from toolkit.plots.letters import literal, shown
+from toolkit.plots.canvas import axes_for, finish, log_scale, name_ticks, say_nothing_to_draw
+from toolkit.plots.cells import in_intervals, label_of, levels_of, means, notes_of_cells, values_of
+from toolkit.plots.letters import literal, number, shown
 from toolkit.plots.sources import cells_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_WRITTEN = 10
 """Columns of a heatmap in whose cells a number is still legible."""
+MOST_COLUMNS = 48
+"""More numbers than that are put into intervals."""
 MOST_TICKS = 14
 MOST_LINES = 12
 
@@ -49,22 +51,23 @@ def heatmap(study: Any, *, x: str, y: str, value: str, ax: Axes | None = None) -
     """
     import numpy as np
     from matplotlib.colors import Normalize
-    from matplotlib.patches import Patch, Rectangle
+    from matplotlib.patches import Rectangle
 
     cells = cells_of(study, [x, y, value])
     values = values_of(cells, value)
-    (columns, column), (rows, row) = levels_of(cells, x), levels_of(cells, y)
-    ax = axes_for(ax)
+    columns, column, column_wide = in_intervals(*levels_of(cells, x), MOST_COLUMNS)
+    rows, row, row_wide = in_intervals(*levels_of(cells, y), MOST_COLUMNS)
     title, notes = f"{label_of(value)} by {shown(x)} and {shown(y)}", notes_of_cells(cells, [x, y])
+    ax = axes_for(ax)
     if cells.empty:
         say_nothing_to_draw(ax, "no cells")
         return finish(ax, title, notes, x=label_of(x), y=label_of(y))
+    found = means(cells, values, [row, column])
     table = np.full((len(rows), len(columns)), np.nan)
-    found = means(values, [row, column])
     for place, (mean, _) in found.items():
         table[place] = mean.mean
     known = table[np.isfinite(table)]
-    low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     mesh = ax.imshow(
         table,
         cmap="cividis",
@@ -72,9 +75,10 @@ def heatmap(study: Any, *, x: str, y: str, value: str, ax: Axes | None = None) -
         aspect="auto",
         origin="lower",
     )
-    legend = []
+    written = len(columns) <= MOST_WRITTEN and len(rows) <= MOST_WRITTEN
     for (j, i), (mean, lost) in found.items():
         if not mean.number:
+            text, colour = "failed", "black"
             box = Rectangle(
                 (i - 0.5, j - 0.5),
                 1,
@@ -82,54 +86,45 @@ def heatmap(study: Any, *, x: str, y: str, value: str, ax: Axes | None = None) -
                 facecolor="white",
                 edgecolor="#7a1f1f",
                 hatch=look.FAILED_HATCH,
-                lw=0,
+                linewidth=0,
+                label="failed",
             )
             box.set_hatch_linewidth(look.HATCH_WIDTH)
             ax.add_patch(box)
-            legend = [
-                (Patch(facecolor="white", edgecolor="#7a1f1f", hatch=look.FAILED_HATCH), "failed: no result")
-            ]
-        elif len(columns) <= MOST_WRITTEN and len(rows) <= MOST_WRITTEN:
-            # Dark letters on what is light in cividis, whose lightness grows evenly.
-            light = (mean.mean - low) > 0.5 * (high - low)
-            text = _number(mean.mean)
-            if math.isfinite(mean.half_width) and len(columns) <= MOST_WRITTEN * 0.7:
-                text += f"\n± {_number(mean.half_width)}"
+        else:
+            text = number(mean.mean)
+            if math.isfinite(mean.half_width):
+                text += f"\n± {number(mean.half_width)}"
             if lost:
                 text += f"\n{mean.number} of {mean.number + lost} ok"
-            ax.text(
-                i, j, text, ha="center", va="center", fontsize="small", color="black" if light else "white"
-            )
-    for axis, names in (("x", columns), ("y", rows)):
-        step = -(-len(names) // MOST_TICKS)
-        name_ticks(ax, axis, range(0, len(names), step), names[::step], width=14)
-    ax.set_xticks(np.arange(-0.5, len(columns)), minor=True)
-    ax.set_yticks(np.arange(-0.5, len(rows)), minor=True)
-    if len(columns) <= 3 * MOST_TICKS and len(rows) <= 3 * MOST_TICKS:
-        ax.grid(which="minor", color="white", linewidth=1.2)
-    ax.tick_params(which="both", length=0)
+            # Dark letters on what is light in cividis, whose lightness grows evenly.
+            colour = "black" if mean.mean - low > 0.5 * (high - low) else "white"
+        if written:
+            put = ax.text(i, j, text, ha="center", va="center", fontsize="small", color=colour)
+            if not mean.number:
+                put.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 2})
+    name_ticks(ax, "x", *_some(columns), width=14)
+    name_ticks(ax, "y", *_some(rows), width=14)
+    if len(columns) > MOST_WRITTEN:
+        ax.tick_params(axis="x", labelrotation=45)
+    ax.tick_params(length=0)
     if len(known):
         bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
-        literal(bar.ax.yaxis.label)
         bar.set_label(label_of(value))
-    if any(math.isfinite(mean.half_width) for mean, _ in found.values()):
-        notes.append("± 95 % confidence interval of the mean")
-    finish(ax, title, notes, x=label_of(x), y=label_of(y))
-    if legend:
-        _legend_beneath(ax, legend)
-    return ax
+        literal(bar.ax.yaxis.label)
+    if any(not mean.number for mean, _ in found.values()):
+        notes.append("hatched: failed")
+    if written and any(math.isfinite(mean.half_width) for mean, _ in found.values()):
+        notes.append("±: 95 % confidence interval of the mean")
+    if wide := [shown(name) for name, is_wide in ((x, column_wide), (y, row_wide)) if is_wide]:
+        notes.append(f"{' and '.join(wide)} in intervals")
+    return finish(ax, title, notes, x=label_of(x), y=label_of(y))
 
 
-def _legend_beneath(ax: Axes, entries: list[tuple[Any, str]]) -> None:
-    """Put a legend of a heatmap where neither the cells nor the colour bar are."""
-    ax.legend(
-        *zip(*entries, strict=True),
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        frameon=False,
-        fontsize="small",
-        borderaxespad=0.2,
-    )
+def _some(names: list[Any]) -> tuple[list[int], list[Any]]:
+    """Return places and names of as many levels as there is room for."""
+    step = -(-len(names) // MOST_TICKS)
+    return list(range(0, len(names), step)), names[::step]
 
 
 def lines(study: Any, *, x: str, y: str, by: str | None = None, ax: Axes | None = None) -> Axes:
@@ -180,17 +175,22 @@ def lines(study: Any, *, x: str, y: str, by: str | None = None, ax: Axes | None 
     )
     where = [float(level) for level in levels] if numeric else [float(n) for n in range(len(levels))]
     spread = max(where) - min(where)
-    found = means(values, [group, place])
+    logarithmic = numeric and min(where) > 0 and max(where) >= 8 * min(where)
+
+    def beside(at: float, by: float) -> float:
+        return at * (max(where) / min(where)) ** (0.012 * by) if logarithmic else at + 0.012 * spread * by
+
+    found = means(cells, values, [group, place])
     legend: list[tuple[Any, str]] = []
     intervals = False
-    for number, level in enumerate(groups):
-        style = look.series(number)
+    for order, level in enumerate(groups):
+        style = look.series(order)
         # A little beside each other, that intervals at one place can be read.
-        aside = 0.012 * spread * (number - (len(groups) - 1) / 2)
+        aside = (order - (len(groups) - 1) / 2) if len(levels) <= MOST_TICKS else 0.0
         points = [
-            (where[at] + aside, mean)
+            (beside(where[at], aside), mean)
             for (own, at), (mean, _) in found.items()
-            if own == number and mean.number
+            if own == order and mean.number
         ]
         label = f"{shown(by, 20)} = {shown(level, 16)}" if by else "mean"
         if points:
@@ -211,11 +211,13 @@ def lines(study: Any, *, x: str, y: str, by: str | None = None, ax: Axes | None 
             )
             legend.append((drawn, label))
         if gone := [
-            where[at] + aside for (own, at), (mean, _) in found.items() if own == number and not mean.number
+            beside(where[at], aside)
+            for (own, at), (mean, _) in found.items()
+            if own == order and not mean.number
         ]:
             (crosses,) = ax.plot(
-                gone,
-                [0.03] * len(gone),
+                [beside(where[at], aside) for at in lost],
+                [0.03] * len(lost),
                 linestyle="none",
                 marker="X",
                 markersize=8,
@@ -227,8 +229,8 @@ def lines(study: Any, *, x: str, y: str, by: str | None = None, ax: Axes | None 
             legend.append((crosses, f"failed{f': {shown(level, 16)}' if by else ''}"))
     if not by and len(legend) == 1:
         legend = []
-    if numeric and spread and min(where) > 0 and max(where) >= 8 * min(where):
-        ax.set_xscale("log", base=2)
+    if logarithmic:
+        log_scale(ax, "x", min(where), max(where))
     if not numeric or len(levels) <= MOST_TICKS:
         step = -(-len(levels) // MOST_TICKS)
         name_ticks(ax, "x", where[::step], levels[::step], width=14)
@@ -241,10 +243,3 @@ def lines(study: Any, *, x: str, y: str, by: str | None = None, ax: Axes | None 
     if intervals:
         notes.append("bars: 95 % confidence interval of the mean")
     return finish(ax, title, notes, x=label_of(x), y=label_of(y), legend=legend)
-
-
-def _number(value: float) -> str:
-    """Return three significant digits, without an exponent where there is room."""
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:.1e}"

@@ -1,4 +1,4 @@
-"""Names as they are: text of transcripts, models and users in a plot, without markup and without gaps.
+"""Names as they are, and short numbers.
 
 A name may hold what matplotlib takes for mathematics (``$``), what a font has no glyph for (emoji, Chinese),
 line breaks and control characters, and it may be of any length.
@@ -7,6 +7,7 @@ line breaks and control characters, and it may be of any length.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,24 @@ def shown(name: object, width: int = 28) -> str:
         return plain
     head, tail = (width - 1) - (width - 1) // 2, (width - 1) // 2
     return f"{_cut(plain, head)}…{_cut(plain[::-1], tail)[::-1].lstrip(_JOINERS)}"
+
+
+def number(value: float) -> str:
+    """Return three significant digits, and all digits before the point."""
+    if value == 0 or 1e-3 <= abs(value) < 1e7:
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:.1e}"
+
+
+def seconds(value: float) -> str:
+    """Return ``1.5 s`` or ``20 ms``."""
+    return f"{number(value)} s" if value >= 1 or value == 0 else f"{number(1000 * value)} ms"
+
+
+def span(values: Iterable[float]) -> str:
+    """Return ``5``, or ``3 to 5`` of what changed."""
+    low, high = min(ordered := list(values)), max(ordered)
+    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
 
 
 def _cut(text: str, width: int) -> str:

@@ -10,12 +10,18 @@ from typing import Any, NamedTuple
 
 
 class Phase(NamedTuple):
-    """A phase of a call: column of the frame ``calls``, what it is called, its colour and hatch."""
+    """A phase of a call: column of the frame ``calls``, what it is called, and how its bars look."""
 
     column: str
     label: str
     colour: str
     hatch: str
+    hatch_colour: str = "#3c3c3c"
+
+    @property
+    def bar(self) -> dict[str, Any]:
+        """What ``barh`` and ``fill_between`` take."""
+        return {"facecolor": self.colour, "hatch": self.hatch, "edgecolor": self.hatch_colour}
 
 
 WAITS = (
@@ -23,12 +29,12 @@ WAITS = (
     Phase("wait_slots_s", "wait: slots", "#fde9a9", "----"),
     Phase("wait_requests_s", "wait: requests", "#f2b53d", "////"),
     Phase("wait_tokens_s", "wait: tokens", "#8fd0f0", "\\\\\\\\"),
-    Phase("wait_cooldown_s", "wait: cool-down", "#d68fb9", "++++"),
-    Phase("retry_wait_s", "wait: retry", "#c4622d", "xxxx"),
+    Phase("wait_cooldown_s", "wait: cool-down", "#d99ac0", "++++"),
+    Phase("retry_wait_s", "wait: retry", "#bf6a3a", "ooo"),
 )
 PHASES = (
     *WAITS,
-    Phase("failed_attempts_s", "failed attempts", "#7a1f1f", "||||"),
+    Phase("failed_attempts_s", "failed attempts", "#7a1f1f", "xxxx", "#ffffff"),
     Phase("service_s", "service", "#1f5a96", ""),
     Phase("overhead_s", "overhead", "#bdbdbd", ""),
 )

@@ -70,7 +70,8 @@ def timed_calls(run: Any) -> pd.DataFrame:
     calls = frame_of(run, "calls")
     calls = calls[calls["started_at"].notna()]
     began = (calls["started_at"] - calls["started_at"].min()).dt.total_seconds()
-    return calls.assign(start=began, end=began + seconds_of(calls, ["total_s"])["total_s"]).sort_values(
+    times = seconds_of(calls, ["service_s", "overhead_s", "total_s"])
+    return calls.assign(**times, start=began, end=began + times["total_s"]).sort_values(
         "start", kind="stable"
     )
 
@@ -100,6 +101,12 @@ def name_of(run: Any, number: int) -> str:
     return f"{name} (simulated)" if is_simulated(run) else name
 
 
+def short_name_of(run: Any, number: int) -> str:
+    """Return the same for where there is little room."""
+    name = shown(run.id, 9) if getattr(run, "id", None) else f"run {number + 1}"
+    return f"{name}, sim." if is_simulated(run) else name
+
+
 def _told(run: Any, name: str) -> str | None:
     value = getattr(run, name, None)
     return str(value) if value else None
@@ -120,19 +127,33 @@ def notes_of(*runs: Any) -> list[str]:
     calls = pd.concat([frame_of(run, "calls")[["status", "reused"]] for run in runs], ignore_index=True)
     simulated = sum(is_simulated(run) for run in runs)
     status = calls["status"].value_counts()
-    notes = [counted(len(calls), "call")]
-    if len(runs) > 1:
-        notes.insert(0, counted(len(runs), "run"))
+    notes = []
     if simulated:
-        notes.insert(0, "simulated" if simulated == len(runs) else f"{simulated} simulated")
-    for name in ("failed", "cancelled"):
-        if number := int(status.get(name, 0)):
-            notes.append(f"{number} {name}")
+        notes.append("simulated" if simulated == len(runs) else f"{simulated} simulated")
+    if len(runs) > 1:
+        notes.append(counted(len(runs), "run"))
+    parts = [f"{number:,} {name}" for name in ("failed", "cancelled") if (number := int(status.get(name, 0)))]
     if number := int(reused(calls).sum()):
-        notes.append(f"{number} reused, left out of rates and times")
+        parts.append(f"{number:,} reused, in no rate or time")
+    notes.append(_of(len(calls), "call", parts))
+    ends = [frame["status"] for run in runs if (frame := _optional(run, "episodes")) is not None]
+    if ends:
+        status = pd.concat(ends).value_counts()
+        parts = [f"{number:,} {name}" for name, number in status.items() if name != "ok"]
+        notes.append(_of(int(status.sum()), "episode", parts))
     if any(getattr(run, "interrupted", False) for run in runs):
         notes.append("stopped before the end")
     return notes
+
+
+def _of(number: int, noun: str, parts: Sequence[str]) -> str:
+    """Return ``12 calls``, or ``12 calls (3 failed)``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _optional(run: Any, name: str) -> pd.DataFrame | None:
+    frame = getattr(run, name, None)
+    return frame if frame is not None and "status" in frame else None
 
 
 def cells_of(study: Any, columns: Iterable[str]) -> pd.DataFrame:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ConfigError
 from toolkit.plots import look
-from toolkit.plots.canvas import axes_for, finish, say_nothing_to_draw
-from toolkit.plots.cells import knobs_of, label_of, levels_of, means, notes_of_cells, values_of
-from toolkit.plots.letters import literal, shown
+from toolkit.plots.canvas import axes_for, finish, log_scale, name_points, say_nothing_to_draw
+from toolkit.plots.cells import key_of, knobs_of, label_of, levels_of, means, notes_of_cells, values_of
+from toolkit.plots.letters import shown
 from toolkit.plots.sources import cells_of
 from toolkit.runs import counted
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 BAND = 0.1
@@ -107,14 +106,19 @@ def predicted(
                 label=label,
             )
             legend.append((dots, f"{label} ({there.sum()})"))
-    for worst in sorted(np.flatnonzero(outside), key=lambda n: -errors[n])[:MOST_NAMED]:
-        if pairs[worst][2] != "":
-            _name_point(ax, (times[worst, 0], times[worst, 1]), shown(pairs[worst][2], 22), last)
     if logarithmic:
-        ax.set_xscale("log")
-        ax.set_yscale("log")
+        log_scale(ax, "x", first, last)
+        log_scale(ax, "y", first, last)
     ax.set_xlim(first, last)
     ax.set_ylim(first, last)
+    worst = [n for n in sorted(np.flatnonzero(outside), key=lambda n: -errors[n]) if pairs[n][2] != ""]
+    # Away from the line: what was predicted too short lies beneath it.
+    name_points(
+        ax,
+        [(times[n, 0], times[n, 1]) for n in worst[:MOST_NAMED]],
+        [shown(pairs[n][2], 22) for n in worst[:MOST_NAMED]],
+        [bool(times[n, 1] < times[n, 0]) for n in worst[:MOST_NAMED]],
+    )
     notes = [
         counted(len(pairs), "pair"),
         f"error: median {np.median(errors):.1%}, worst {errors.max():.1%}",
@@ -173,7 +177,7 @@ def pareto(
     cells = cells_of(study, [cost, quality, *([by] if by else [])])
     costs, qualities = values_of(cells, cost), values_of(cells, quality)
     knobs = knobs_of(cells)
-    key = _key_of(cells, knobs)
+    key = key_of(cells)
     ax = axes_for(ax)
     title, notes = f"{label_of(quality)} against {label_of(cost)}", notes_of_cells(cells, knobs)
     levels: list[Any] = [None]
@@ -184,7 +188,7 @@ def pareto(
         raise ConfigError(f"by={by!r} has {len(levels)} values, of which 12 can be told apart")
     # A repeat counts with both measures or with none.
     both = costs.notna() & qualities.notna()
-    along, upward = means(costs.where(both), [key]), means(qualities.where(both), [key])
+    along, upward = means(cells, costs.where(both), [key]), means(cells, qualities.where(both), [key])
     group, first = level.groupby(key).first(), cells.groupby(key).head(1).set_axis(key.drop_duplicates())
     points = [
         (cell, along[cell,][0], upward[cell,][0], int(group[cell]))
@@ -237,14 +241,15 @@ def pareto(
     )
     legend.append((line, f"Pareto front ({len(front)})"))
     ax.margins(0.12)
-    spread = np.unique(np.linspace(0, len(front) - 1, min(len(front), MOST_NAMED)).round().astype(int))
-    right = ax.get_xlim()[1]
-    for n in (front[place] for place in spread):
-        cell, x, y, _ = points[n]
-        text = ", ".join(f"{shown(first.loc[cell, knob], 12)}" for knob in knobs[:3])
-        if text:
-            _name_point(ax, (x.mean, y.mean), text, right)
     if knobs:
+        some = np.unique(np.linspace(0, len(front) - 1, min(len(front), MOST_NAMED)).round().astype(int))
+        named = [points[front[place]] for place in some]
+        name_points(
+            ax,
+            [(x.mean, y.mean) for _, x, y, _ in named],
+            [", ".join(shown(first.loc[cell, knob], 12) for knob in knobs[:3]) for cell, *_ in named],
+            [False] * len(named),
+        )
         notes.append(f"named by {', '.join(shown(knob, 26) for knob in knobs[:3])}")
     return finish(ax, title, notes, x=label_of(cost), y=label_of(quality), legend=legend)
 
@@ -270,34 +275,5 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _key_of(cells: pd.DataFrame, knobs: Sequence[str]) -> pd.Series:
-    """Return what tells the cells apart: their number, or the values of their knobs."""
-    import pandas as pd
-
-    if "cell" in cells:
-        names = ["sweep_id", "cell"] if "sweep_id" in cells else ["cell"]
-        return cells.groupby(names, sort=False, dropna=False).ngroup()
-    if not knobs:
-        return pd.Series(range(len(cells)), index=cells.index)
-    places = pd.DataFrame({knob: levels_of(cells, knob)[1] for knob in knobs})
-    return places.groupby(list(knobs), sort=False).ngroup()
-
-
 def _half(width: float) -> float:
     return width if math.isfinite(width) else 0.0
-
-
-def _name_point(ax: Axes, point: tuple[float, float], text: str, right: float) -> None:
-    """Write a name beside a point, on the side where there is room."""
-    leftward = point[0] > 0.6 * right
-    literal(
-        ax.annotate(
-            text,
-            point,
-            xytext=(-9 if leftward else 9, -9),
-            textcoords="offset points",
-            ha="right" if leftward else "left",
-            va="top",
-            fontsize="x-small",
-        )
-    )
