@@ -120,28 +120,49 @@ def name_ticks(
 
 
 def name_points(
-    ax: Axes, points: Sequence[tuple[float, float]], names: Sequence[str], below: Sequence[bool]
+    ax: Axes,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    towards: Sequence[tuple[int, int]],
+    others: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Write names beside points, to their right, or to their left where there is more room.
+    """Write names beside points; one for which there is no room is left out.
 
-    A name that would lie over an earlier one is left out; the scales of the axes must be final.
+    Parameters
+    ----------
+    ax : Axes
+        Its scales must be final.
+    points, names : sequence
+    towards : sequence of (-1 or 1, -1 or 1)
+        On which side of the point its name is to stand, if there is room: left or right, below or above.
+    others : sequence of (x, y)
+        Points that are better left free.
     """
+    ax.autoscale_view()
+    inside = ax.get_window_extent()
+    free: Any = ax.transData.transform(list(others)) if others else []
     taken: list[Any] = []
-    middle = sum(ax.get_window_extent().intervalx) / 2
-    for point, name, down in zip(points, names, below, strict=True):
-        leftward = ax.transData.transform(point)[0] > middle
-        text = ax.annotate(
-            name,
-            point,
-            xytext=(-6 if leftward else 6, -6 if down else 6),
-            textcoords="offset points",
-            ha="right" if leftward else "left",
-            va="top" if down else "bottom",
-            fontsize="small",
-            zorder=5,
+    for point, name, (side, level) in zip(points, names, towards, strict=True):
+        text = literal(
+            ax.annotate(name, point, (0, 0), textcoords="offset points", fontsize="small", zorder=5)
         )
-        box = literal(text).get_window_extent()
-        if any(box.overlaps(other) for other in taken):
+        text.set_bbox({"facecolor": ax.get_facecolor(), "alpha": 0.8, "edgecolor": "none", "pad": 1})
+        fitting: list[tuple[int, int, int, Any]] = []
+        for over in (side, -side):
+            text.set_position((6 * over, 6 * level))
+            text.set_horizontalalignment("left" if over > 0 else "right")
+            text.set_verticalalignment("bottom" if level > 0 else "top")
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken) and _within(box, inside):
+                fitting.append((sum(box.contains(x, y) for x, y in free), len(fitting), over, box))
+        if not fitting:
             text.remove()
-        else:
-            taken.append(box)
+            continue
+        _, _, over, box = min(fitting, key=lambda fit: fit[:2])
+        text.set_position((6 * over, 6 * level))
+        text.set_horizontalalignment("left" if over > 0 else "right")
+        taken.append(box)
+
+
+def _within(box: Any, outer: Any) -> bool:
+    return bool(outer.contains(box.x0, box.y0) and outer.contains(box.x1, box.y1))

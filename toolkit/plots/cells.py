@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit.config import Config
 from toolkit.errors import ConfigError
@@ -132,17 +132,38 @@ def key_of(cells: pd.DataFrame) -> pd.Series:
     return places.groupby(knobs, sort=False).ngroup()
 
 
-def means(cells: pd.DataFrame, values: pd.Series, groups: Sequence[pd.Series]) -> dict[Any, tuple[Mean, int]]:
-    """Return for each group the mean of its cells' means, and how many of its rows have no value."""
+class Group(NamedTuple):
+    """What is known of the rows that a point or a field of a plot stands for.
+
+    Attributes
+    ----------
+    mean : Mean
+        Of the means of its cells.
+    rows, failed : int
+        How many there are, and how many of them failed. What neither failed nor counts in the mean has no
+        value, as the makespan of a cell that was resumed.
+    """
+
+    mean: Mean
+    rows: int
+    failed: int
+
+    @property
+    def why_empty(self) -> str:
+        """Why there is no mean."""
+        return "failed" if self.failed == self.rows else "no value"
+
+
+def groups_of(cells: pd.DataFrame, values: pd.Series, places: Sequence[pd.Series]) -> dict[Any, Group]:
+    """Return what is known of the rows that have their places in common, ordered by place."""
     repeats: dict[Any, dict[int, list[float]]] = {}
-    for key, value, *group in zip(key_of(cells), values, *groups, strict=True):
-        repeats.setdefault(tuple(group), {}).setdefault(key, []).append(value)
+    lost: dict[Any, int] = {}
+    for key, value, bad, *place in zip(key_of(cells), values, failed(cells), *places, strict=True):
+        repeats.setdefault(tuple(place), {}).setdefault(key, []).append(value)
+        lost[tuple(place)] = lost.get(tuple(place), 0) + bool(bad)
     return {
-        group: (
-            mean_of_settings(own.values()),
-            sum(value != value for rows in own.values() for value in rows),
-        )
-        for group, own in repeats.items()
+        place: Group(mean_of_settings(own.values()), sum(map(len, own.values())), lost[place])
+        for place, own in sorted(repeats.items())
     }
 
 

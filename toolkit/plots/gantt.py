@@ -81,7 +81,9 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
     step = max(1, -(-len(ids) // MOST_NAMES))
     name_ticks(ax, "y", ((starts[:-1] + starts[1:]) / 2)[::step], ids[::step], width=20)
     ax.tick_params(axis="y", length=0, labelsize="small")
-    ax.set_ylim(max(starts[-1], 4), 0)
+    # A single bar is not to fill the plot.
+    room = max(0.0, 4 - starts[-1]) / 2
+    ax.set_ylim(starts[-1] + room, -room)
     ax.set_xlim(0, _right(calls))
     return finish(ax, title, notes, x=_TIME, y=by, legend=legend)
 

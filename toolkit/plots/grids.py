@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import ConfigError
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, log_scale, name_ticks, say_nothing_to_draw
-from toolkit.plots.cells import in_intervals, label_of, levels_of, means, notes_of_cells, values_of
+from toolkit.plots.cells import groups_of, in_intervals, label_of, levels_of, notes_of_cells, values_of
 from toolkit.plots.letters import literal, number, shown
 from toolkit.plots.sources import cells_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from toolkit.intervals import Mean
 
 MOST_WRITTEN = 10
 """Columns of a heatmap in whose cells a number is still legible."""
@@ -62,10 +64,10 @@ def heatmap(study: Any, *, x: str, y: str, value: str, ax: Axes | None = None) -
     if cells.empty:
         say_nothing_to_draw(ax, "no cells")
         return finish(ax, title, notes, x=label_of(x), y=label_of(y))
-    found = means(cells, values, [row, column])
+    found = groups_of(cells, values, [row, column])
     table = np.full((len(rows), len(columns)), np.nan)
-    for place, (mean, _) in found.items():
-        table[place] = mean.mean
+    for place, group in found.items():
+        table[place] = group.mean.mean
     known = table[np.isfinite(table)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
     mesh = ax.imshow(
@@ -76,9 +78,10 @@ def heatmap(study: Any, *, x: str, y: str, value: str, ax: Axes | None = None) -
         origin="lower",
     )
     written = len(columns) <= MOST_WRITTEN and len(rows) <= MOST_WRITTEN
-    for (j, i), (mean, lost) in found.items():
+    for (j, i), group in found.items():
+        mean = group.mean
         if not mean.number:
-            text, colour = "failed", "black"
+            text, colour = group.why_empty, "black"
             box = Rectangle(
                 (i - 0.5, j - 0.5),
                 1,
@@ -95,8 +98,8 @@ def heatmap(study: Any, *, x: str, y: str, value: str, ax: Axes | None = None) -
             text = number(mean.mean)
             if math.isfinite(mean.half_width):
                 text += f"\n± {number(mean.half_width)}"
-            if lost:
-                text += f"\n{mean.number} of {mean.number + lost} ok"
+            if mean.number < group.rows:
+                text += f"\n{mean.number} of {group.rows} ok"
             # Dark letters on what is light in cividis, whose lightness grows evenly.
             colour = "black" if mean.mean - low > 0.5 * (high - low) else "white"
         if written:
@@ -112,9 +115,9 @@ def heatmap(study: Any, *, x: str, y: str, value: str, ax: Axes | None = None) -
         bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
         bar.set_label(label_of(value))
         literal(bar.ax.yaxis.label)
-    if any(not mean.number for mean, _ in found.values()):
-        notes.append("hatched: failed")
-    if written and any(math.isfinite(mean.half_width) for mean, _ in found.values()):
+    if empty := sorted({group.why_empty for group in found.values() if not group.mean.number}):
+        notes.append(f"hatched: {' or '.join(empty)}")
+    if written and any(math.isfinite(group.mean.half_width) for group in found.values()):
         notes.append("±: 95 % confidence interval of the mean")
     if wide := [shown(name) for name, is_wide in ((x, column_wide), (y, row_wide)) if is_wide]:
         notes.append(f"{' and '.join(wide)} in intervals")
@@ -159,87 +162,85 @@ def lines(study: Any, *, x: str, y: str, by: str | None = None, ax: Axes | None 
     cells = cells_of(study, [x, y, *([by] if by else [])])
     values = values_of(cells, y)
     levels, place = levels_of(cells, x)
-    groups: list[Any] = [None]
-    group = pd.Series(0, index=cells.index)
+    kinds: list[Any] = [None]
+    series = pd.Series(0, index=cells.index)
     if by:
-        groups, group = levels_of(cells, by)
-    if len(groups) > MOST_LINES:
-        raise ConfigError(f"by={by!r} has {len(groups)} values, of which {MOST_LINES} can be told apart")
+        kinds, series = levels_of(cells, by)
+    if len(kinds) > MOST_LINES:
+        raise ConfigError(f"by={by!r} has {len(kinds)} values, of which {MOST_LINES} can be told apart")
     ax = axes_for(ax)
     title, notes = f"{label_of(y)} by {shown(x)}", notes_of_cells(cells, [x, *([by] if by else [])])
     if cells.empty:
         say_nothing_to_draw(ax, "no cells")
         return finish(ax, title, notes, x=label_of(x), y=label_of(y))
-    numeric = bool(levels) and all(
-        isinstance(level, int | float) and not isinstance(level, bool) for level in levels
-    )
+    numeric = all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
     where = [float(level) for level in levels] if numeric else [float(n) for n in range(len(levels))]
-    spread = max(where) - min(where)
-    logarithmic = numeric and min(where) > 0 and max(where) >= 8 * min(where)
+    low, high = min(where), max(where)
+    logarithmic = numeric and low > 0 and high >= 8 * low
 
-    def beside(at: float, by: float) -> float:
-        return at * (max(where) / min(where)) ** (0.012 * by) if logarithmic else at + 0.012 * spread * by
+    def beside(at: int, aside: float) -> float:
+        """Shift a point a little, that intervals at one place can be read."""
+        return where[at] * (high / low) ** aside if logarithmic else where[at] + (high - low) * aside
 
-    found = means(cells, values, [group, place])
+    found = groups_of(cells, values, [series, place])
     legend: list[tuple[Any, str]] = []
-    intervals = False
-    for order, level in enumerate(groups):
-        style = look.series(order)
-        # A little beside each other, that intervals at one place can be read.
-        aside = (order - (len(groups) - 1) / 2) if len(levels) <= MOST_TICKS else 0.0
-        points = [
-            (beside(where[at], aside), mean)
-            for (own, at), (mean, _) in found.items()
-            if own == order and mean.number
-        ]
-        label = f"{shown(by, 20)} = {shown(level, 16)}" if by else "mean"
+    for order, level in enumerate(kinds):
+        aside = 0.012 * (order - (len(kinds) - 1) / 2) if len(levels) <= MOST_TICKS else 0.0
+        own = {at: group for (kind, at), group in found.items() if kind == order}
+        points = [(beside(at, aside), group.mean) for at, group in own.items() if group.mean.number]
+        empty = {at: group.why_empty for at, group in own.items() if not group.mean.number}
+        name = f"{shown(by, 20)} = {shown(level, 16)}" if by else "mean"
         if points:
-            half = [mean.half_width if math.isfinite(mean.half_width) else 0.0 for _, mean in points]
-            intervals = intervals or any(half)
-            drawn = ax.errorbar(
-                [at for at, _ in points],
-                [mean.mean for _, mean in points],
-                yerr=half if any(half) else None,
-                color=style.colour,
-                linestyle=style.line,
-                marker=style.marker,
-                markersize=6,
-                linewidth=1.5,
-                elinewidth=1.0,
-                capsize=4,
-                label=label,
-            )
-            legend.append((drawn, label))
-        if gone := [
-            beside(where[at], aside)
-            for (own, at), (mean, _) in found.items()
-            if own == order and not mean.number
-        ]:
-            (crosses,) = ax.plot(
-                [beside(where[at], aside) for at in lost],
-                [0.03] * len(lost),
-                linestyle="none",
-                marker="X",
-                markersize=8,
-                markerfacecolor=style.colour,
-                markeredgecolor="white",
-                transform=ax.get_xaxis_transform(),
-                label="failed",
-            )
-            legend.append((crosses, f"failed{f': {shown(level, 16)}' if by else ''}"))
-    if not by and len(legend) == 1:
-        legend = []
+            legend.append((_line(ax, points, look.series(order), name), name))
+        for why in sorted(set(empty.values())):
+            there = [beside(at, aside) for at, other in empty.items() if other == why]
+            crosses = _crosses(ax, there, look.series(order).colour, why)
+            legend.append((crosses, f"{why}: {shown(level, 16)}" if by else why))
     if logarithmic:
-        log_scale(ax, "x", min(where), max(where))
+        log_scale(ax, "x", low, high)
     if not numeric or len(levels) <= MOST_TICKS:
         step = -(-len(levels) // MOST_TICKS)
         name_ticks(ax, "x", where[::step], levels[::step], width=14)
         ax.set_xticks([], minor=True)
-    if found and any(mean.number for mean, _ in found.values()):
-        bottom = min(0.0, ax.get_ylim()[0])
-        ax.set_ylim(bottom=bottom)
-    else:
+    bottom, top = ax.get_ylim()
+    if not any(group.mean.number for group in found.values()):
         ax.set_yticks([])
-    if intervals:
+    elif 0 < bottom < top / 2:
+        # From nothing, unless that would squeeze what is to be compared.
+        ax.set_ylim(bottom=0)
+    if any(math.isfinite(group.mean.half_width) for group in found.values()):
         notes.append("bars: 95 % confidence interval of the mean")
-    return finish(ax, title, notes, x=label_of(x), y=label_of(y), legend=legend)
+    return finish(ax, title, notes, x=label_of(x), y=label_of(y), legend=legend if len(legend) > 1 else ())
+
+
+def _line(ax: Axes, points: list[tuple[float, Mean]], style: look.Series, label: str) -> Any:
+    return ax.errorbar(
+        [at for at, _ in points],
+        [mean.mean for _, mean in points],
+        # Without repeats it is NaN: no bar, rather than one of no height.
+        yerr=[mean.half_width for _, mean in points],
+        color=style.colour,
+        linestyle=style.line,
+        marker=style.marker,
+        markersize=6,
+        linewidth=1.5,
+        elinewidth=1.0,
+        capsize=4,
+        label=label,
+    )
+
+
+def _crosses(ax: Axes, places: list[float], colour: str, label: str) -> Any:
+    """Mark at the bottom of the plot where there is no result."""
+    (crosses,) = ax.plot(
+        places,
+        [0.03] * len(places),
+        linestyle="none",
+        marker="X" if label == "failed" else "P",
+        markersize=8,
+        markerfacecolor=colour,
+        markeredgecolor="white",
+        transform=ax.get_xaxis_transform(),
+        label=label,
+    )
+    return crosses

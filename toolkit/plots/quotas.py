@@ -70,7 +70,11 @@ def in_flight(run: Any, *, ax: Axes | None = None) -> Axes:
         if len(flying[0]):
             legend.append((_counts(ax, *flying, colour, "in flight"), _most("in flight", flying[1]) + suffix))
         if len(cap[0]):
-            (line,) = ax.step(*changes(*cap), where="post", **look.LIMIT, label="cap")
+            times, caps = changes(*cap)
+            if len(times) > MOST_EVENTS / 10:
+                times, (caps, _, _) = _intervals(times, caps)
+                caps = caps[[*range(len(caps)), -1]]
+            (line,) = ax.step(times, caps, where="post", **look.LIMIT, label="cap")
             legend.append((line, f"cap {span(cap[1])}{suffix}"))
     if len(frame) > MOST_EVENTS:
         notes.append("line: mean of an interval, band: least to most")
@@ -281,7 +285,8 @@ def quota_share(runs: Any, *, ax: Axes | None = None) -> Axes:
     ]
     name_ticks(ax, "y", range(len(bars)), names, width=40)
     ax.tick_params(axis="y", length=0, labelsize="small")
-    ax.set_ylim(max(len(bars), 3) - 0.4, -0.6)
+    room = max(0.0, 4 - len(bars)) / 2
+    ax.set_ylim(len(bars) - 0.4 + room, -0.6 - room)
     ax.set_xlim(0, max(105.0, 105 * max(share for _, _, share in bars)))
     line = ax.axvline(100, **look.LIMIT, label="allowed")
     entries = [(legend[label], label) for label in sorted(legend)]

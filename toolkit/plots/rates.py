@@ -100,10 +100,10 @@ def throughput(
     if not legend:
         say_nothing_to_draw(ax, "no call brought a new reply")
         return finish(ax, title, notes, x=_TIME, y=label)
+    ax.set_xlim(0, max(table.index[-1] + width for table in tables if len(table)))
     if one and limit:
         legend += _limit_line(ax, several[0], limit, unit)
     notes.append(f"intervals of {letters.seconds(width)}")
-    ax.set_xlim(left=0)
     ax.set_ylim(bottom=0)
     return finish(ax, title, notes, x=_TIME, y=label, legend=legend)
 

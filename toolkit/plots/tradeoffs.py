@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import ConfigError
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, log_scale, name_points, say_nothing_to_draw
-from toolkit.plots.cells import key_of, knobs_of, label_of, levels_of, means, notes_of_cells, values_of
+from toolkit.plots.cells import groups_of, key_of, knobs_of, label_of, levels_of, notes_of_cells, values_of
 from toolkit.plots.letters import shown
 from toolkit.plots.sources import cells_of
 from toolkit.runs import counted
@@ -112,12 +112,13 @@ def predicted(
     ax.set_xlim(first, last)
     ax.set_ylim(first, last)
     worst = [n for n in sorted(np.flatnonzero(outside), key=lambda n: -errors[n]) if pairs[n][2] != ""]
-    # Away from the line: what was predicted too short lies beneath it.
     name_points(
         ax,
         [(times[n, 0], times[n, 1]) for n in worst[:MOST_NAMED]],
         [shown(pairs[n][2], 22) for n in worst[:MOST_NAMED]],
-        [bool(times[n, 1] < times[n, 0]) for n in worst[:MOST_NAMED]],
+        # Away from the line: what was predicted too short lies beneath it.
+        [(1, -1) if times[n, 1] < times[n, 0] else (-1, 1) for n in worst[:MOST_NAMED]],
+        [(a, b) for a, b in times],
     )
     notes = [
         counted(len(pairs), "pair"),
@@ -188,12 +189,12 @@ def pareto(
         raise ConfigError(f"by={by!r} has {len(levels)} values, of which 12 can be told apart")
     # A repeat counts with both measures or with none.
     both = costs.notna() & qualities.notna()
-    along, upward = means(cells, costs.where(both), [key]), means(cells, qualities.where(both), [key])
+    along, upward = (groups_of(cells, values.where(both), [key]) for values in (costs, qualities))
     group, first = level.groupby(key).first(), cells.groupby(key).head(1).set_axis(key.drop_duplicates())
     points = [
-        (cell, along[cell,][0], upward[cell,][0], int(group[cell]))
+        (cell, along[cell,].mean, upward[cell,].mean, int(group[cell]))
         for (cell,) in along
-        if along[cell,][0].number
+        if along[cell,].mean.number
     ]
     if lost := len(along) - len(points):
         notes.append(f"{counted(lost, 'cell')} without a result")
@@ -248,7 +249,9 @@ def pareto(
             ax,
             [(x.mean, y.mean) for _, x, y, _ in named],
             [", ".join(shown(first.loc[cell, knob], 12) for knob in knobs[:3]) for cell, *_ in named],
-            [False] * len(named),
+            # Above the front there is nothing; where the cells are many, only to its left is room.
+            [(1 if len(points) <= 60 else -1, 1)] * len(named),
+            list(zip(xs, ys, strict=True)),
         )
         notes.append(f"named by {', '.join(shown(knob, 26) for knob in knobs[:3])}")
     return finish(ax, title, notes, x=label_of(cost), y=label_of(quality), legend=legend)
