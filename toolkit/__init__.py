@@ -84,7 +84,7 @@ _HOMES = {
     "toolkit.transcripts": ("load_episodes",),
     "toolkit.workflow": ("run",),
 }
-_MODULES = ("testing",)
+_MODULES = ("plots", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [

@@ -37,6 +37,7 @@ LEVELS = {
     "runs": 3,
     "frames": 3,
     "metrics": 3,
+    "intervals": 3,
     "archive": 3,
     "planning": 3,
     "workflow": 4,
