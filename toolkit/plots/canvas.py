@@ -147,21 +147,26 @@ def name_points(
             ax.annotate(name, point, (0, 0), textcoords="offset points", fontsize="small", zorder=5)
         )
         text.set_bbox({"facecolor": ax.get_facecolor(), "alpha": 0.8, "edgecolor": "none", "pad": 1})
-        fitting: list[tuple[int, int, int, Any]] = []
-        for over in (side, -side):
-            text.set_position((6 * over, 6 * level))
-            text.set_horizontalalignment("left" if over > 0 else "right")
-            text.set_verticalalignment("bottom" if level > 0 else "top")
-            box = text.get_window_extent()
-            if not any(box.overlaps(other) for other in taken) and _within(box, inside):
-                fitting.append((sum(box.contains(x, y) for x, y in free), len(fitting), over, box))
-        if not fitting:
+        best: tuple[int, int, int, Any] | None = None
+        for away, over in ((away, over) for away in (6, 16, 26) for over in (side, -side)):
+            box = _place(text, over, away * level)
+            if _within(box, inside) and not any(box.overlaps(other) for other in taken):
+                covered = sum(box.contains(x, y) for x, y in free)
+                if best is None or covered < best[0]:
+                    best = (covered, over, away * level, box)
+        if best is None:
             text.remove()
             continue
-        _, _, over, box = min(fitting, key=lambda fit: fit[:2])
-        text.set_position((6 * over, 6 * level))
-        text.set_horizontalalignment("left" if over > 0 else "right")
-        taken.append(box)
+        _place(text, best[1], best[2])
+        taken.append(best[3])
+
+
+def _place(text: Any, over: int, height: int) -> Any:
+    """Put a name to the right (1) or left (-1) of its point, above or below it; return its box in pixels."""
+    text.set_position((6 * over, height))
+    text.set_horizontalalignment("left" if over > 0 else "right")
+    text.set_verticalalignment("bottom" if height > 0 else "top")
+    return text.get_window_extent()
 
 
 def _within(box: Any, outer: Any) -> bool:
