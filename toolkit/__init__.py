@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from toolkit.providers.scripted import ScriptedSummarizationProvider
     from toolkit.providers.transformers import TransformersSummarizationProvider
     from toolkit.records import Episode, Reply, Request, Summary, Turn, Usage
+    from toolkit.reports import report
     from toolkit.runs import Run
     from toolkit.transcripts import load_episodes
     from toolkit.workflow import run
@@ -80,6 +81,7 @@ _HOMES = {
     "toolkit.providers.scripted": ("ScriptedSummarizationProvider",),
     "toolkit.providers.transformers": ("TransformersSummarizationProvider",),
     "toolkit.records": ("Episode", "Reply", "Request", "Summary", "Turn", "Usage"),
+    "toolkit.reports": ("report",),
     "toolkit.runs": ("Run",),
     "toolkit.transcripts": ("load_episodes",),
     "toolkit.workflow": ("run",),
@@ -125,6 +127,7 @@ __all__ = [
     "list_models",
     "load_episodes",
     "open_store",
+    "report",
     "run",
     "start",
 ]

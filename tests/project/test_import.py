@@ -65,6 +65,7 @@ PUBLIC = [
     "list_models",
     "load_episodes",
     "open_store",
+    "report",
     "run",
     "start",
 ]
