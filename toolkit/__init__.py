@@ -86,7 +86,7 @@ _HOMES = {
     "toolkit.transcripts": ("load_episodes",),
     "toolkit.workflow": ("run",),
 }
-_MODULES = ("plots", "testing")
+_MODULES = ("plots", "quality", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [

@@ -1,63 +1,50 @@
-"""How the embedded model's summaries compare with the plainest baseline, the first three sentences.
+"""How the embedded model's summaries compare with the baselines: how texts begin, and LexRank.
 
-ROUGE-1, ROUGE-2 and ROUGE-L F-measure (Lin 2004, with stemming) against the references of the samples. One
-reference an episode and five episodes are few: read the summaries too. Prints a table, the summaries and,
-last, one JSON line.
+ROUGE F-measures against the references of the samples, and measures without a reference; see
+``toolkit.quality``. One reference an episode and five episodes are few: read the summaries too. Prints them,
+a table of episodes, the means with their 95 % intervals and, last, one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-import statistics
 from pathlib import Path
 
-from rouge_score import rouge_scorer
+import pandas as pd
 
 import toolkit as tk
 from toolkit.environment import parse_setting
 
 EPISODES = Path(__file__).parents[2] / "data" / "episodes"
-KINDS = ("rouge1", "rouge2", "rougeL")
-
-
-def lead(episode: tk.Episode, sentences: int = 3) -> str:
-    return " ".join(re.split(r"(?<=[.?!])\s+", episode.text)[:sentences])
+BASELINES = ("lead", "extractive")
+ROUGE = ["rouge1", "rouge2", "rougeL"]
+MEASURES = [*ROUGE, "coverage", "coverage_evenness", "novelty2", "repetition", "words"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("paths", nargs="*", default=[str(EPISODES)])
     parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--kind", default="abstract", help="what the references are")
     chosen = parser.parse_args()
     settings = dict(parse_setting(setting) for setting in chosen.settings)
     config = tk.Config(**{"summary_batch_size": 4, "summary_chunk_parallelism": 8, **settings})
 
     episodes = tk.load_episodes(chosen.paths)
     run = tk.run(episodes, config, progress=False)
-    scorer = rouge_scorer.RougeScorer(list(KINDS), use_stemmer=True)
-    rows = []
+    baselines = [tk.run(episodes, tk.Config(provider=name), progress=False) for name in BASELINES]
     for episode in episodes:
-        summary = run.summary(episode.id)
-        print(f"\n{episode.id} ({summary.status}): {summary.text}")
-        if not episode.reference:
-            continue
-        model = scorer.score(episode.reference, summary.text)
-        baseline = scorer.score(episode.reference, lead(episode))
-        rows.append(
-            {"episode": episode.id}
-            | {kind: model[kind].fmeasure for kind in KINDS}
-            | {f"lead3_{kind}": baseline[kind].fmeasure for kind in KINDS}
-        )
-    print(f"\n{'':18} {'rouge1':>7} {'lead-3':>7} {'rouge2':>7} {'lead-3':>7} {'rougeL':>7} {'lead-3':>7}")
-    for row in rows:
-        cells = " ".join(f"{row[name]:7.3f}" for kind in KINDS for name in (kind, f"lead3_{kind}"))
-        print(f"{row['episode']:18} {cells}")
-    means = {
-        name: round(statistics.mean(row[name] for row in rows), 4) for name in rows[0] if name != "episode"
-    }
-    print(f"{'mean':18} " + " ".join(f"{means[n]:7.3f}" for k in KINDS for n in (k, f"lead3_{k}")))
+        for each in (run, *baselines):
+            summary = each.summary(episode.id)
+            print(f"\n{episode.id}, {each.provider} ({summary.status}): {summary.text}")
+
+    table = pd.concat([tk.quality.scores(each, episodes, kind=chosen.kind) for each in (run, *baselines)])
+    wide = table.dropna(subset="kind").pivot(index="episode_id", columns="provider", values=ROUGE)
+    print(f"\n{wide.round(3).to_string()}")
+    means = tk.quality.means(table, MEASURES)
+    shown = means[["provider", "kind", "measure", "n", "failed", "mean", "low", "high"]]
+    print(f"\n{shown.round(3).to_string(index=False)}")
     print(
         json.dumps(
             {
@@ -65,8 +52,14 @@ def main() -> None:
                 "model": run.model,
                 "makespan_s": round(run.makespan_s, 1),
                 "output_tokens": int(run.calls["output_tokens"].sum()),
-                "mean": means,
-                "rows": rows,
+                "mean": {
+                    provider: {
+                        row.measure: None if pd.isna(row.mean) else round(row.mean, 4)
+                        for row in own.itertuples()
+                    }
+                    for provider, own in means.groupby("provider", sort=False)
+                },
+                "failed": int((run.episodes["status"] == "failed").sum()),
             }
         )
     )

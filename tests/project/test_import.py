@@ -142,6 +142,24 @@ def test_the_loopback_server_is_at_hand() -> None:
     assert "testing" in dir(toolkit)
 
 
+def test_quality_is_at_hand() -> None:
+    """``tk.quality`` loads when it is named, and what it computes with when something is scored."""
+    assert "toolkit.quality" not in modules_after("import toolkit")
+    loaded = modules_after("import toolkit as tk\ntk.quality.scores")
+    assert "toolkit.quality" in loaded
+    assert loaded & {"numpy", "pandas", "nltk", "rouge_score"} == set()
+    assert "quality" in dir(toolkit)
+
+
+def test_plots_are_at_hand() -> None:
+    """``tk.plots.timeline`` needs no import of its own, and matplotlib loads when something is drawn."""
+    assert "toolkit.plots" not in modules_after("import toolkit")
+    loaded = modules_after("import toolkit as tk\ntk.plots.timeline")
+    assert "toolkit.plots" in loaded
+    assert "matplotlib" not in loaded
+    assert "plots" in dir(toolkit)
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     """``hasattr`` and tab completion rely on it."""
     with pytest.raises(AttributeError, match="module 'toolkit' has no attribute 'nonsense'"):

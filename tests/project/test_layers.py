@@ -24,6 +24,7 @@ LEVELS = {
     "harmless": 0,
     "testing": 0,
     "tokens": 1,
+    "words": 1,
     "chunking": 1,
     "mapreduce": 1,
     "retry": 1,

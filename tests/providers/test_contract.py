@@ -58,6 +58,8 @@ def anthropic(fixtures: pytest.FixtureRequest) -> Settings:
 
 PROVIDERS: dict[str, Row] = {
     "anthropic": anthropic,
+    "extractive": lambda fixtures: {},
+    "lead": lambda fixtures: {},
     "openai": openai(),
     "openai responses": openai(openai_api="responses"),
     "scripted": lambda fixtures: {},

@@ -56,7 +56,7 @@ def knobs_of(cells: pd.DataFrame) -> list[str]:
     """Return the settings that vary; of a table without settings, all that is no measure."""
     names = [str(column) for column in cells.columns if column not in NO_KNOBS]
     settings = [name for name in names if name in Config.model_fields]
-    return [name for name in settings or names if cells[name].map(_hashable).nunique(dropna=False) > 1]
+    return [name for name in settings or names if len(set(map(_hashable, cells[name]))) > 1]
 
 
 def values_of(cells: pd.DataFrame, column: str) -> pd.Series:
@@ -91,11 +91,11 @@ def levels_of(cells: pd.DataFrame, column: str) -> tuple[list[Any], pd.Series]:
     """
     import pandas as pd
 
-    values = cells[column].map(_hashable)
+    values = [_hashable(value) for value in cells[column]]
     levels = [value for value in dict.fromkeys(values) if value is not None]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in levels):
         levels.sort()
-    if values.isna().any():
+    if None in values:
         levels.append(None)
     place = {value: place for place, value in enumerate(levels)}
     places = pd.Series([place[value] for value in values], index=cells.index, dtype="int64")

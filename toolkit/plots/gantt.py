@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 160
 """Lanes that a plot of notebook size has room for: two pixels each. More calls are counted instead."""
+MOST_CALLS = 500
+"""More of them would take seconds to draw, and none could be seen."""
 MOST_NAMES = 30
 _TIME = "time since the first call (s)"
 _COLUMNS = [phase.column for phase in look.PHASES]
@@ -69,7 +71,7 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
     else:
         lanes, heights = np.arange(len(calls)), np.ones(len(calls), dtype=int)
     starts = np.concatenate([[0], np.cumsum(heights)])
-    if starts[-1] > MOST_ROWS:
+    if starts[-1] > MOST_ROWS or len(calls) > MOST_CALLS:
         return _counted(ax, calls, title, notes)
 
     bottoms = lanes + 0.14
@@ -140,7 +142,7 @@ def _bars(ax: Axes, calls: pd.DataFrame, bottoms: np.ndarray, height: float) -> 
 
 
 def _ends(ax: Axes, calls: pd.DataFrame, middles: np.ndarray) -> list[tuple[Any, str]]:
-    """Mark calls that failed or were cancelled at their ends, and reused ones, which took no time."""
+    """Mark calls that failed or were cancelled at their ends, and those that took no time: reused ones."""
     old = reused(calls).to_numpy()
     status = calls["status"].to_numpy()
     legend = []
@@ -148,6 +150,7 @@ def _ends(ax: Axes, calls: pd.DataFrame, middles: np.ndarray) -> list[tuple[Any,
         ("failed", status == "failed", "X", "#7a1f1f"),
         ("cancelled", status == "cancelled", "|", "black"),
         ("reused", old, "D", "white"),
+        ("no time", (status == "ok") & ~old & (calls["end"] == calls["start"]).to_numpy(), "|", "black"),
     ):
         if there.any():
             (marks,) = ax.plot(

@@ -13,6 +13,8 @@ ENTRY_POINT_GROUP = "toolkit.providers"
 
 PROVIDERS = {
     "anthropic": "toolkit.providers.anthropic:AnthropicSummarizationProvider",
+    "extractive": "toolkit.providers.extractive:ExtractiveSummarizationProvider",
+    "lead": "toolkit.providers.lead:LeadSummarizationProvider",
     "openai": "toolkit.providers.openai:OpenAISummarizationProvider",
     "scripted": "toolkit.providers.scripted:ScriptedSummarizationProvider",
     "transformers": "toolkit.providers.transformers:TransformersSummarizationProvider",

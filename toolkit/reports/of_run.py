@@ -257,8 +257,8 @@ def _episodes(of: Figures) -> Part:
     )
     if note:
         note = (
-            f"{MOST_EPISODES:,} of {len(frame):,} are shown: first those that are not ok, then those that took "
-            f"longest. All of them: {way_to(of.run, 'episodes')}"
+            f"{MOST_EPISODES:,} of {len(frame):,} are shown: first those that are not ok, then those that "
+            f"took longest. All of them: {way_to(of.run, 'episodes')}"
         )
     caption = "Episodes: service and waits are summed over calls, which may be under way at the same time"
     return Table(caption, columns, rows, note)

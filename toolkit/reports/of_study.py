@@ -149,10 +149,10 @@ def _alerts(of: _Study) -> list[Alert]:
     ):
         if column in of.cells and (number := int(of.cells[column].fillna(False).astype(bool).sum())):
             alerts.append(Alert(column.capitalize(), f"{counted(number, 'row')} {say}"))
-    if "parallel" in of.cells and (most := of.cells["parallel"].max()) is not None and not is_missing(most):
-        if int(most) > 1:
-            text = f"Up to {int(most)} cells were measured at a time: they shared the machine and the quota."
-            alerts.append(Alert("Not alone", text))
+    most = of.cells["parallel"].max() if "parallel" in of.cells and len(of.cells) else 1
+    if not is_missing(most) and most > 1:
+        text = f"Up to {int(most)} cells were measured at a time: they shared the machine and the quota."
+        alerts.append(Alert("Not alone", text))
     return alerts
 
 

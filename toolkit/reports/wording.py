@@ -14,7 +14,7 @@ NONE = "–"
 
 
 def plain(text: object, most: int = 2000) -> str:
-    """Return text without control characters and marks that turn the direction of writing, and not endless."""
+    """Return text without control characters and marks of direction, and not endless."""
     clean = for_terminal(whole_characters(str(text))).strip()
     return clean if len(clean) <= most else f"{clean[: most - 1]}…"
 

@@ -1,0 +1,218 @@
+"""Reading the summaries of two runs beside each other, and judging them without knowing whose they are."""
+
+from __future__ import annotations
+
+import html
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from toolkit.frames import REAL, TEXT, Column
+from toolkit.harmless import for_terminal
+from toolkit.quality.references import References, references_of
+from toolkit.quality.scoring import SCORES, frame_of, scores
+from toolkit.records import Episode
+from toolkit.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = ("rouge1", "rouge2", "rougeL", "coverage", "coverage_evenness", "novelty2", "repetition", "words")
+"""The scores that stand beside the texts."""
+
+TEXTS = (
+    Column("episode_id", TEXT, "", "the episode"),
+    Column("title", TEXT, "", "its title"),
+    Column("kind", TEXT, "", "kind of the reference; null if the episode has none"),
+    Column("left", TEXT, "", "a summary; null if that run has none"),
+    Column("right", TEXT, "", "the other run's"),
+    Column("reference", TEXT, "", "null if there is none"),
+)
+STATUSES = tuple(
+    Column(f"{side}_status", TEXT, "", "of the episode in that run; null if it is not in it")
+    for side in ("left", "right")
+)
+KEY = (
+    Column("episode_id", TEXT, "", "the episode"),
+    Column("left", TEXT, "", "id of the run whose summary is on the left"),
+    Column("right", TEXT, "", "likewise"),
+)
+
+MOST_ROWS_SHOWN = 50
+"""A notebook with more of them gets slow; the frame has all."""
+
+_TEXT_CELL = (
+    "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;width:50%;"
+    "padding:.4em .8em"
+)
+_WIDE_CELL = _TEXT_CELL + ";border-top:1px solid"
+
+
+class SideBySide:
+    """Two runs' summaries, a row for each episode (and kind of reference); shows itself in a notebook.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        ``episode_id``, ``title``, ``kind``, ``left``, ``right``, ``reference``; unless blind, statuses and
+        scores of both sides, ``left_rouge1`` and so on, with the meaning that they have in ``SCORES``.
+    key : DataFrame
+        Which run is on which side: ``episode_id``, ``left``, ``right``. Judgements are joined to it:
+        ``judged.merge(pairs.key, on="episode_id")``.
+    labels : tuple of str
+        What stands above the columns.
+    """
+
+    def __init__(self, frame: pd.DataFrame, key: pd.DataFrame, labels: tuple[str, str]) -> None:
+        self.frame = frame
+        self.key = key
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __repr__(self) -> str:
+        return f"<SideBySide: {len(self)} rows, {' | '.join(self.labels)}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table for the notebook; every text in it is escaped."""
+        rows = [row for _, row in self.frame.head(MOST_ROWS_SHOWN).iterrows()]
+        body = "".join(part for row in rows for part in _html_rows(row))
+        more = len(self.frame) - len(rows)
+        note = f"<p>{more} more rows are in <code>.frame</code>.</p>" if more > 0 else ""
+        heads = "".join(f'<th style="{_TEXT_CELL}">{_escaped(label)}</th>' for label in self.labels)
+        # The classes keep Jupyter from reading what stands between two dollar signs as a formula.
+        return (
+            '<table class="tex2jax_ignore mathjax_ignore" '
+            'style="table-layout:fixed;width:100%;max-width:90em;border-collapse:collapse">'
+            f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{note}"
+        )
+
+
+def side_by_side(
+    run_a: Run,
+    run_b: Run,
+    episodes: Sequence[Episode],
+    references: References | None = None,
+    *,
+    kind: str | Mapping[str, str] | None = None,
+    blind: bool = False,
+    seed: int = 0,
+) -> SideBySide:
+    """Put the summaries of two runs beside each other.
+
+    Parameters
+    ----------
+    run_a, run_b : Run
+        ``run_a`` is on the left unless ``blind``. An episode that is in one of them only has one side.
+    episodes, references, kind
+        As for ``scores``.
+    blind : bool
+        Left and right are shuffled for each episode, and nothing but the texts is shown: no names, statuses
+        or scores, which would tell. ``.key`` says afterwards which is which.
+    seed : int
+        Of the shuffle. An episode's sides depend on it and on the episode's id only.
+
+    Returns
+    -------
+    SideBySide
+        In a notebook a table to read; ``.frame`` is the DataFrame.
+
+    Raises
+    ------
+    ConfigError
+        As ``scores``.
+    """
+    runs = (run_a, run_b)
+    tables = [_by_row(scores(run, episodes, references, kind=kind)) for run in runs]
+    texts = [{record.episode_id: record.summary.text or None for record in run.records} for run in runs]
+    known = {episode.id: episode for episode in episodes}
+    by_episode = references_of(episodes, references, kind)
+    rows, key = [], []
+    for episode_id in dict.fromkeys([*texts[0], *texts[1]]):
+        sides = [0, 1]
+        if blind and random.Random(f"{seed} {episode_id}").random() < 0.5:
+            sides.reverse()
+        key.append(
+            {"episode_id": episode_id}
+            | {name: runs[side].id for name, side in zip(("left", "right"), sides, strict=True)}
+        )
+        for name in by_episode[episode_id] or [None]:
+            row: dict[str, Any] = {
+                "episode_id": episode_id,
+                "title": known[episode_id].title,
+                "kind": name,
+                "reference": None if name is None else by_episode[episode_id][name],
+            }
+            for place, side in zip(("left", "right"), sides, strict=True):
+                row[place] = texts[side].get(episode_id)
+                own = tables[side].get((episode_id, name), {})
+                row |= {f"{place}_{measure}": value for measure, value in own.items()}
+            rows.append(row)
+    columns = TEXTS if blind else (*TEXTS, *STATUSES, *_score_columns())
+    labels = ("left", "right") if blind else (_label(run_a), _label(run_b))
+    return SideBySide(frame_of(columns, rows), frame_of(KEY, key), labels)
+
+
+def _label(run: Run) -> str:
+    return f"{run.provider}/{run.model} (run {run.id})"
+
+
+def _by_row(table: pd.DataFrame) -> dict[tuple[str, str | None], dict[str, Any]]:
+    """Return status and shown scores by episode and kind."""
+    import pandas as pd
+
+    return {
+        (row["episode_id"], None if pd.isna(row["kind"]) else row["kind"]): {
+            name: row[name] for name in ("status", *SHOWN)
+        }
+        for _, row in table.iterrows()
+    }
+
+
+def _score_columns() -> Iterator[Column]:
+    for column in SCORES:
+        if column.name in SHOWN:
+            for side in ("left", "right"):
+                yield Column(f"{side}_{column.name}", column.dtype, column.unit, column.meaning)
+
+
+def _html_rows(row: pd.Series[Any]) -> Iterator[str]:
+    import pandas as pd
+
+    said = {name: None if pd.isna(value) else value for name, value in row.items()}
+    heading = " · ".join(
+        _escaped(part) for part in (said["title"], said["episode_id"], said["kind"]) if part is not None
+    )
+    yield f'<tr><th colspan="2" style="{_WIDE_CELL}">{heading}</th></tr>'
+    cells = (_text_cell(said[side], said.get(f"{side}_status")) for side in ("left", "right"))
+    yield f"<tr>{''.join(cells)}</tr>"
+    if "left_words" in said:
+        figures = (
+            f'<td style="{_TEXT_CELL};opacity:.75"><small>{_figures(said, side)}</small></td>'
+            for side in ("left", "right")
+        )
+        yield f"<tr>{''.join(figures)}</tr>"
+    if said["reference"] is not None:
+        text = f"<b>Reference:</b> {_escaped(said['reference'])}"
+        yield f'<tr><td colspan="2" dir="auto" style="{_TEXT_CELL}">{text}</td></tr>'
+
+
+def _text_cell(text: str | None, status: str | None) -> str:
+    why = f" ({_escaped(status)})" if status else ""
+    shown = f"<i>no summary{why}</i>" if text is None else _escaped(text)
+    return f'<td dir="auto" style="{_TEXT_CELL}">{shown}</td>'
+
+
+def _figures(said: Mapping[Any, Any], side: str) -> str:
+    found = {name: said[f"{side}_{name}"] for name in SHOWN}
+    return ", ".join(
+        f"{name} {value:.2f}" if dtype == REAL else f"{name} {value}"
+        for name, dtype in ((column.name, column.dtype) for column in SCORES)
+        if (value := found.get(name)) is not None
+    )
+
+
+def _escaped(text: object) -> str:
+    """Return text that a browser shows as it stands; nothing in it turns the direction of writing."""
+    return html.escape(for_terminal(str(text)))
