@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         "--episodes",
         action="append",
         metavar="PATH",
-        help="the runs' transcripts, whose references are put beside the summaries; can be given many times",
+        help="the runs' transcripts, for scores and for references beside summaries; may come many times",
     )
     report.set_defaults(command=_report)
 

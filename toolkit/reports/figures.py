@@ -53,9 +53,9 @@ class Figures:
         self.simulated = is_simulated(run)
         self.episodes: dict[str, int] = run.counts()
         self.summarized = self.episodes.get(Status.OK, 0) + self.episodes.get(Status.PARTIAL, 0)
-        self.totals: dict[str, Any] = run.totals()
-        self.calls = int(self.totals["calls"])
-        self.calls_reused = int(self.totals["calls_reused"])
+        self.totals: dict[str, Any] = dict(run.totals())
+        self.calls: int = self.totals["calls"]
+        self.calls_reused: int = self.totals["calls_reused"]
         self.makespan_s = run.makespan_s
         # Nothing that was asked costs nothing.
         self.cost_usd = self.totals["cost_usd"] if self.calls else 0.0
@@ -64,6 +64,11 @@ class Figures:
     def own_calls(self) -> pd.DataFrame:
         """Calls that were made and not taken from the store, whatever their end."""
         return self.run.calls[~reused(self.run.calls)]
+
+    @property
+    def limits_unwritten(self) -> bool:
+        """Whether a limiter was at work of which nothing is kept, as its run has not ended."""
+        return self.run.limits.empty and bool(self.own_calls["wait_requests_s"].notna().any())
 
     @cached_property
     def failed_calls(self) -> int:

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from toolkit.plots import look
+from toolkit.records import Episode
 from toolkit.reports.figures import BOUNDS, Figures
-from toolkit.reports.of_run import (
-    MOST_CHARACTERS,
-    MOST_SUMMARIES,
-    alerts_of,
-    cost_note,
-    errors_of,
-    facts_of,
-    name_of,
-    reuse_note,
-    writing_of,
-)
+from toolkit.reports.heads import alerts_of, cost_note, facts_of, reuse_note
+from toolkit.reports.judged import quality_parts
 from toolkit.reports.parts import (
     Alert,
     Column,
@@ -30,15 +22,19 @@ from toolkit.reports.parts import (
     Writing,
 )
 from toolkit.reports.plotted import MOST_OVERLAID, plots_of_runs
+from toolkit.reports.readings import MOST_CHARACTERS, MOST_SUMMARIES, REFERENCE, references_of, writing_of
 from toolkit.reports.settings import NO_SECRETS, differing, flat, meaning_of, settings_parts, written
+from toolkit.reports.tables import errors_of, name_of
 from toolkit.reports.wording import NONE, count, counted, duration, listed, money, percent, plain, real
 from toolkit.runs import Run
 
 
-def page_of_runs(runs: Sequence[Run], references: Mapping[str, str]) -> Page:
+def page_of_runs(runs: Sequence[Run], episodes: Sequence[Episode]) -> Page:
     """Return the page of several runs: what differs in their settings, and what came of it."""
     several = [Figures(run) for run in runs]
+    references = references_of(episodes)
     names = [_heading(number, of) for number, of in enumerate(several)]
+    judged = [Section("quality", "Quality", quality_parts(runs, names, episodes))] if episodes else []
     alerts = [
         Alert(f"{name}: {label}", text, tone)
         for name, of in zip(names, several, strict=True)
@@ -54,6 +50,7 @@ def page_of_runs(runs: Sequence[Run], references: Mapping[str, str]) -> Page:
             Section("time", "Where the time went", [_time(several, names)]),
             Section("plots", "Plots", _plots(several)),
             Section("errors", "Errors", _errors(several, names)),
+            *judged,
             Section("summaries", "Summaries", _summaries(several, names, references)),
             Section("settings", "Settings", _settings(several, names)),
             Section("environment", "Environment", [_environment(several, names)]),
@@ -143,7 +140,7 @@ def _summaries(several: Sequence[Figures], names: Sequence[str], references: Map
         writings = [writing_of(own.get(episode_id), name) for own, name in zip(by_run, names, strict=True)]
         if episode_id in references:
             text = plain(references[episode_id], MOST_CHARACTERS)
-            writings.append(Writing("Reference, written by a person", text))
+            writings.append(Writing(REFERENCE, text))
         title, name = name_of(record.title), name_of(episode_id)
         parts.append(Fold(title if title == name else f"{title} ({name})", [SideBySide(writings)]))
     if len(ids) > most:

@@ -215,6 +215,7 @@ def _means(of: _Study) -> Part:
         *(_column_of(name) for name in of.values),
     ]
     rows = []
+    place: Any
     for place, cell in firsts.head(MOST_CELLS + 1).items():
         same = of.key == cell
         rows.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def report(
     path : str or Path, optional
         By default ``report-ID.html`` in the working folder. A file that is there is replaced.
     episodes : iterable of Episode, optional
-        Those of the runs: their references are put beside the summaries.
+        Those of the runs: their references are put beside the summaries, and the summaries are scored.
     clock : Clock, optional
         Says when the page was made.
 
@@ -88,7 +88,7 @@ def page(of: Any, *, episodes: Iterable[Episode] | None = None, clock: Clock | N
 
 
 def _page(subject: Any, episodes: Iterable[Episode] | None, clock: Clock | None) -> str:
-    references = _references(episodes)
+    known = _known(episodes)
     made: Page
     # Each loads pandas and what it draws with.
     if not isinstance(subject, list):
@@ -98,11 +98,11 @@ def _page(subject: Any, episodes: Iterable[Episode] | None, clock: Clock | None)
     elif len(subject) == 1:
         from toolkit.reports.of_run import page_of_run
 
-        made = page_of_run(subject[0], references)
+        made = page_of_run(subject[0], known)
     else:
         from toolkit.reports.of_runs import page_of_runs
 
-        made = page_of_runs(subject, references)
+        made = page_of_runs(subject, known)
     when = moment((clock or SystemClock()).epoch())
     return _template().render(page=made, when=when, version=__version__)
 
@@ -135,12 +135,11 @@ def _run_of(one: Any) -> Run:
     )
 
 
-def _references(episodes: Iterable[Episode] | None) -> Mapping[str, str]:
-    if episodes is None:
-        return {}
-    if isinstance(episodes, str | Episode):
+def _known(episodes: Iterable[Episode] | None) -> list[Episode]:
+    known = None if isinstance(episodes, str | Episode) else list(episodes or ())
+    if known is None or not all(isinstance(episode, Episode) for episode in known):
         raise ConfigError("episodes= must be a list of Episode objects; read files with load_episodes(...)")
-    return {episode.id: episode.reference for episode in episodes if episode.reference}
+    return known
 
 
 def file_name(subject: Any) -> str:

@@ -11,6 +11,7 @@ from toolkit.plots.sources import made, seconds_of
 from toolkit.reports.figures import Figures
 from toolkit.reports.parts import Absent, Part, Picture
 from toolkit.reports.pictures import picture
+from toolkit.reports.tables import NO_LIMITER, NOT_WRITTEN
 from toolkit.reports.wording import count, counted, duration, listed, percent, plain, real
 from toolkit.runs import Run
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 MOST_OVERLAID = 8
 """Runs that can be told apart in one plot."""
 MOST_TIMELINES = 4
+_OF_THE_LIMITER = ("Requests in flight", "Use of the limits", "Share of the quota")
 
 
 def plots_of_run(of: Figures) -> list[Part]:
@@ -71,7 +73,7 @@ def plots_of_run(of: Figures) -> list[Part]:
             "How many of the calls took at most so long: the model's part, and all with its waits.",
         ),
     )
-    return in_order([_explained(picture(*each), run) for each in drawn])
+    return in_order([_explained(picture(*each), of) for each in drawn])
 
 
 def in_order(parts: Sequence[Part]) -> list[Part]:
@@ -79,14 +81,12 @@ def in_order(parts: Sequence[Part]) -> list[Part]:
     return sorted(parts, key=lambda part: isinstance(part, Absent))
 
 
-def _explained(part: Picture | Absent, run: Run) -> Part:
-    """Say, of a plot that was left out, what is known of the reason."""
-    if isinstance(part, Picture) or not run.limits.empty:
-        return part
-    if run.state == "running" and part.title in ("Use of the limits", "Share of the quota"):
-        return Absent(part.title, "What the limiter did is written when the run ends.")
-    if part.title == "Use of the limits":
-        return Absent(part.title, "No limiter: nothing of this run went through one.")
+def _explained(part: Picture | Absent, of: Figures) -> Part:
+    """Leave out what the limiter has not written yet, and say what is known of why a plot is not there."""
+    if of.limits_unwritten and part.title in _OF_THE_LIMITER:
+        return Absent(part.title, NOT_WRITTEN)
+    if isinstance(part, Absent) and part.title == "Use of the limits":
+        return Absent(part.title, NO_LIMITER)
     return part
 
 
