@@ -219,7 +219,7 @@ def _report(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int
     try:
         screen.show(str(report(list(runs.values()), chosen.out, episodes=episodes)))
     except OSError as error:
-        screen.note(f"the report could not be written ({error.strerror}: {error.filename})")
+        screen.note(f"the report could not be written to {chosen.out or 'this folder'} ({error.strerror})")
         return SOMETHING_MISSING
     return OK if unreadable is None else SOMETHING_MISSING
 

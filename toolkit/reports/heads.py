@@ -31,7 +31,8 @@ def facts_of(of: Figures) -> list[tuple[str, str]]:
     return [
         ("Provider", plain(run.provider)),
         ("Model", plain(run.model)),
-        ("Began", moment(of.began_at)),
+        # A simulation's clock says nothing of any day.
+        *([] if of.simulated else [("Began", moment(of.began_at))]),
         ("State", run.state),
         ("Kept", kept),
     ]
