@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from toolkit.providers.scripted import ScriptedSummarizationProvider
     from toolkit.providers.transformers import TransformersSummarizationProvider
     from toolkit.records import Episode, Reply, Request, Summary, Turn, Usage
+    from toolkit.reports import report
     from toolkit.runs import Run
     from toolkit.simulation import Faults, Simulations, simulate
     from toolkit.sweeps import Sweep, sweep
@@ -91,6 +92,7 @@ _HOMES = {
     "toolkit.providers.scripted": ("ScriptedSummarizationProvider",),
     "toolkit.providers.transformers": ("TransformersSummarizationProvider",),
     "toolkit.records": ("Episode", "Reply", "Request", "Summary", "Turn", "Usage"),
+    "toolkit.reports": ("report",),
     "toolkit.runs": ("Run",),
     "toolkit.simulation": ("Faults", "Simulations", "simulate"),
     "toolkit.sweeps": ("Sweep", "sweep"),
@@ -148,6 +150,7 @@ __all__ = [
     "load_episodes",
     "open_store",
     "plan",
+    "report",
     "run",
     "simulate",
     "start",

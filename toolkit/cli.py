@@ -133,6 +133,25 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--out", metavar="DIR", help="folder for the results (default: toolkit-out/<time>)")
     sweep.set_defaults(command=_sweep, reuse=None)
 
+    report = commands.add_parser(
+        "report",
+        help="write a page about runs",
+        description="Write one page of HTML about a run, or about several beside each other.",
+        epilog=EXIT_STATUS,
+    )
+    report.add_argument(
+        "runs", nargs="+", metavar="RUN", help="id of a run, its beginning, or last for the newest"
+    )
+    report.add_argument("--store", metavar="URL", help="where runs are kept (default: .toolkit/runs.db)")
+    report.add_argument("--out", metavar="FILE", help="the page (default: report-<id>.html)")
+    report.add_argument(
+        "--episodes",
+        action="append",
+        metavar="PATH",
+        help="the runs' transcripts, for scores and for references beside summaries; may come many times",
+    )
+    report.set_defaults(command=_report)
+
     models = commands.add_parser(
         "models", help="list the local models", description="List the local models that are there."
     )
@@ -330,6 +349,28 @@ def _config(chosen: argparse.Namespace, common: Mapping[str, Any] | None = None)
     }
     given |= {name: value for name, value in named.items() if value is not None}
     return Config.from_toml(chosen.config, **given) if chosen.config else Config(**given)
+
+
+def _report(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
+    from toolkit.archive import open_store
+    from toolkit.reports import report
+
+    store = open_store(chosen.store)
+    if "last" in chosen.runs:
+        ids = store.runs()["run_id"]
+        if ids.empty:
+            raise ConfigError("no last run: the store holds none yet")
+        chosen.runs = [ids.iloc[-1] if name == "last" else name for name in chosen.runs]
+    runs = {run.id: run for run in map(store.run, chosen.runs)}
+    episodes, unreadable = _episodes(chosen.episodes) if chosen.episodes else (None, None)
+    if unreadable is not None:
+        screen.note(str(unreadable))
+    try:
+        screen.show(str(report(list(runs.values()), chosen.out, episodes=episodes)))
+    except OSError as error:
+        screen.note(f"the report could not be written to {chosen.out or 'this folder'} ({error.strerror})")
+        return SOMETHING_MISSING
+    return OK if unreadable is None else SOMETHING_MISSING
 
 
 def _models(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:

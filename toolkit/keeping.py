@@ -79,6 +79,7 @@ class Keeping:
         secret = config.store_password
         address = read_address(config.store_url, secret.get_secret_value() if secret else None)
         self.shown = address.shown
+        self.environment = environment()
         self._clock = clock
         identity = provider.identity()
         who = None if identity is None else keys.digest(identity)
@@ -107,7 +108,7 @@ class Keeping:
                 "provider": provider.name,
                 "model": provider.model,
                 "config": json.dumps(config.shown()),
-                "environment": json.dumps(environment()),
+                "environment": json.dumps(self.environment),
                 "reuse": config.reuse,
                 "repeat": config.repeat,
                 "holder": this_process(),

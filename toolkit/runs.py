@@ -50,6 +50,13 @@ class Run:
         Who summarized.
     records : tuple of EpisodeRecord
         In the order in which the episodes were given.
+    state : str
+        complete, interrupted, stopped (by an error that every call would meet), incomplete (episodes failed
+        or were cancelled), and of a run that is read back also running or died (its process ended before it).
+    episodes_given : int or None
+        How many there were to do; None if a generator gave them and it has not ended.
+    environment : dict
+        What of the machine its times depend on: versions, system, processor, cores.
     makespan_s : float
         Wall-clock seconds from the first episode's start to the last one's end.
     interrupted : bool
@@ -78,6 +85,9 @@ class Run:
         model: str,
         records: Sequence[EpisodeRecord],
         makespan_s: float,
+        state: str | None = None,
+        episodes_given: int | None = None,
+        environment: Mapping[str, object] | None = None,
         interrupted: bool = False,
         stopped_because: str | None = None,
         stopped_kind: str | None = None,
@@ -92,6 +102,9 @@ class Run:
         self.provider = provider
         self.model = model
         self.records = tuple(records)
+        self._state = state
+        self.episodes_given = len(self.records) if state is None else episodes_given
+        self.environment = dict(environment or {})
         self.makespan_s = makespan_s
         self.interrupted = interrupted
         self.stopped_because = stopped_because
@@ -152,6 +165,17 @@ class Run:
             "cost_usd": sum(costs) if costs else None,
             "saved_usd": self.reused.usd,
         }
+
+    @property
+    def state(self) -> str:
+        """How it ended; see the attributes."""
+        if self._state is not None:
+            return self._state
+        if self.stopped_because:
+            return "stopped"
+        if self.interrupted:
+            return "interrupted"
+        return "incomplete" if {Status.FAILED, Status.CANCELLED} & set(self.counts()) else "complete"
 
     @property
     def quota_share(self) -> float | None:

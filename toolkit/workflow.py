@@ -203,6 +203,7 @@ class RunUnderWay:
             model=self.provider.model,
             records=self.work.records(self._known),
             makespan_s=makespan_s,
+            environment=self._keeping.environment,
             interrupted=self._stop.is_set() and self.work.fatal is None,
             stopped_because=str(self.work.fatal) if self.work.fatal else None,
             stopped_kind=type(self.work.fatal).__name__ if self.work.fatal else None,

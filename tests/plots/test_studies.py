@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from toolkit import plots
 from toolkit.errors import ConfigError
@@ -215,3 +217,21 @@ def test_predicted_takes_runs(make: SimpleNamespace) -> None:
         plots.predicted(measured, [1.0])
     with pytest.raises(ConfigError, match="'fast' is no makespan"):
         plots.predicted(["fast"], [1.0])
+
+
+def test_a_long_name_of_an_axis_is_not_cut_off() -> None:
+    """Upright, a name and its unit are soon longer than the plot is high."""
+    cells = pd.DataFrame(
+        {
+            "summary_chunk_parallelism": [1, 2, 1, 2],
+            "chunk_tokens": [64, 64, 128, 128],
+            "makespan_s": [1.0, 2.0, 3.0, 4.0],
+        }
+    )
+    for size in ((8.0, 4.5), (7.0, 4.2)):
+        ax = Figure(figsize=size, layout="constrained").add_subplot()
+        plots.heatmap(cells, x="chunk_tokens", y="summary_chunk_parallelism", value="makespan_s", ax=ax)
+        ax.figure.draw_without_rendering()
+        box = ax.yaxis.label.get_window_extent()
+        assert box.y0 >= 0
+        assert box.y1 <= ax.figure.bbox.height

@@ -74,6 +74,7 @@ PUBLIC = [
     "load_episodes",
     "open_store",
     "plan",
+    "report",
     "run",
     "simulate",
     "start",

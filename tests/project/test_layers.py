@@ -54,7 +54,7 @@ LEVELS = {
     "quality": 4,
     "sweeps": 5,
     "tuning": 5,
-    "report": 5,
+    "reports": 5,
     "screen": 5,
     "cli": 6,
     "widgets": 6,

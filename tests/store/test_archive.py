@@ -94,7 +94,8 @@ def names(columns: Any) -> list[str]:
 def assert_same_run(found: Run, live: Run) -> None:
     for name in FRAMES:
         assert_frame_equal(getattr(found, name), getattr(live, name), check_exact=True)
-    for name in ("id", "provider", "model", "makespan_s", "interrupted", "stopped_because", "quota_shares"):
+    for name in ("id", "provider", "model", "makespan_s", "interrupted", "stopped_because", "quota_shares",
+                 "state", "episodes_given", "environment"):  # fmt: skip
         assert getattr(found, name) == getattr(live, name), name
     assert found.config.shown() == live.config.shown()
     assert (found.reused, found.totals(), found.store) == (live.reused, live.totals(), live.store)

@@ -202,6 +202,7 @@ def load_run(connection: sa.Connection, run_id: str, shown: str) -> Run:
         records.append(record)
     unended = row.ended_at is None
     goes_on = unended and is_alive(row.holder)
+    state = _state(row, {run_id} if goes_on else set())
     open_ = [_unfinished(name, of_it, GOES_ON if goes_on else ENDED) for name, of_it in made.items()]
     records += sorted(open_, key=lambda record: record.started_at)
     events = connection.execute(
@@ -216,6 +217,9 @@ def load_run(connection: sa.Connection, run_id: str, shown: str) -> Run:
         model=row.model,
         records=records,
         makespan_s=_span_s(records) if row.makespan_s is None else row.makespan_s,
+        state=state,
+        episodes_given=row.episodes_given if unended else len(records),
+        environment=json.loads(row.environment),
         interrupted=bool(row.interrupted) or (unended and not goes_on),
         stopped_because=row.stopped_because,
         limit_events=[LimitEvent(*values) for part in events for values in unpack_events(part.events)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.plots.letters import literal, shown
@@ -50,9 +51,12 @@ def finish(
     width = round(ax.get_window_extent().width / ax.figure.dpi * 14.5)
     lines = [title, *_wrapped(notes, max(width, 30))]
     literal(ax.set_title("\n".join(lines), loc="left", fontsize="medium"))
-    for label, put in ((x, ax.set_xlabel), (y, ax.set_ylabel)):
-        if label is not None:
-            literal(put(label))
+    if x is not None:
+        literal(ax.set_xlabel(x))
+    if y is not None:
+        # Beyond the ends of its axis a label has room for a little more, and no more.
+        height = round(ax.get_window_extent().height / ax.figure.dpi * 13)
+        literal(ax.set_ylabel("\n".join(wrap(y, max(height, 20)))))
     if legend:
         _put_legend(ax, legend)
     return ax

@@ -1,0 +1,125 @@
+"""The figures of a run that a page tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from toolkit.errors import RateLimited
+from toolkit.plots import look
+from toolkit.plots.sources import is_simulated, made, reused, seconds_of
+from toolkit.records import Status
+from toolkit.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BOUNDS = {
+    "queue_s": "the queue before the model",
+    "wait_slots_s": "the cap on requests in flight",
+    "wait_requests_s": "the limit on requests",
+    "wait_tokens_s": "the limit on tokens",
+    "wait_cooldown_s": "pauses after refusals",
+    "retry_wait_s": "waiting before another attempt",
+    "failed_attempts_s": "attempts that failed",
+    "service_s": "the model at work",
+    "overhead_s": "the toolkit itself",
+}
+"""What a call is held up by in each of its phases."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of the calls: seconds summed over them, and their share of all calls' time."""
+
+    column: str
+    label: str
+    seconds: float
+    share: float
+
+
+class Figures:
+    """What came of a run, in numbers; None where one does not apply or is not known.
+
+    Parameters
+    ----------
+    run : Run
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.simulated = is_simulated(run)
+        self.episodes: dict[str, int] = run.counts()
+        self.summarized = self.episodes.get(Status.OK, 0) + self.episodes.get(Status.PARTIAL, 0)
+        self.totals: dict[str, Any] = dict(run.totals())
+        self.calls: int = self.totals["calls"]
+        self.calls_reused: int = self.totals["calls_reused"]
+        self.makespan_s = run.makespan_s
+        # Nothing that was asked costs nothing.
+        self.cost_usd = self.totals["cost_usd"] if self.calls else 0.0
+
+    @cached_property
+    def own_calls(self) -> pd.DataFrame:
+        """Calls that were made and not taken from the store, whatever their end."""
+        return self.run.calls[~reused(self.run.calls)]
+
+    @property
+    def limits_unwritten(self) -> bool:
+        """Whether a limiter was at work of which nothing is kept, as its run has not ended."""
+        return self.run.limits.empty and bool(self.own_calls["wait_requests_s"].notna().any())
+
+    @cached_property
+    def failed_calls(self) -> int:
+        """How many calls failed for good."""
+        return int((self.own_calls["status"] == Status.FAILED.value).sum())
+
+    @cached_property
+    def rate_limited_attempts(self) -> int:
+        """Attempts that the server refused as too many."""
+        return int((self.run.attempts["error_kind"] == RateLimited.__name__).sum())
+
+    @cached_property
+    def unpriced(self) -> int:
+        """Calls with a reply and without a known price."""
+        return int(made(self.run.calls)["cost_usd"].isna().sum())
+
+    @property
+    def episodes_per_h(self) -> float | None:
+        """Episodes summarized in an hour; None with reused calls, of which the time is another run's."""
+        if self.calls_reused or not self.makespan_s or not self.summarized:
+            return None
+        return 3600 * self.summarized / self.makespan_s
+
+    def tokens_per_s(self, column: str) -> float | None:
+        """Return ``input_tokens`` or ``output_tokens`` of the calls made, over the makespan."""
+        tokens = self.totals[column]
+        return tokens / self.makespan_s if tokens and self.makespan_s else None
+
+    @cached_property
+    def phases(self) -> Sequence[Phase]:
+        """The phases that took time, in the order in which a call has them."""
+        sums = seconds_of(self.own_calls, [phase.column for phase in look.PHASES]).sum()
+        total = float(sums.sum())
+        return [
+            Phase(phase.column, phase.label, float(sums[phase.column]), float(sums[phase.column]) / total)
+            for phase in look.PHASES
+            if sums[phase.column] > 0
+        ]
+
+    @property
+    def longest_phase(self) -> Phase | None:
+        """Where most of the calls' time went."""
+        return max(self.phases, key=lambda phase: phase.share, default=None)
+
+    @property
+    def at_once(self) -> float | None:
+        """How many calls were under way at a time, on average."""
+        total = float(self.own_calls["total_s"].sum())
+        return total / self.makespan_s if total and self.makespan_s else None
+
+    @property
+    def began_at(self) -> float | None:
+        """Epoch seconds of the first episode's start."""
+        return min((record.started_at for record in self.run.records if record.started_at), default=None)
