@@ -11,7 +11,7 @@ _ESCAPE_SEQUENCE = re.compile(
     r"|\x1b[ -/]*[0-~]?",  # two characters and more: reset, character sets
     re.DOTALL,
 )
-_FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~!&$])")
 _LINK = re.compile(r"/(?=/)|(?<=mailto):|(?<=\w)\.(?=[^\W\d])", re.IGNORECASE)
 _LINE_START = re.compile(r"^([^\S\n]*)([-+=]|\d+[.)])", re.MULTILINE)
@@ -44,7 +44,9 @@ _DIRECTION_MARKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u
 def for_spreadsheet(text: str) -> str:
     """Return text that no spreadsheet takes for a formula: an apostrophe stands before a formula's start."""
     plain = for_terminal(text)
-    return "'" + plain if plain.lstrip(" \n").startswith(_FORMULA_START) else plain
+    # As a spreadsheet may read it: blanks of all widths, signs of all forms.
+    read = unicodedata.normalize("NFKC", plain).lstrip(" \n")
+    return "'" + plain if read.startswith(_FORMULA_START) else plain
 
 
 def for_markdown(text: str) -> str:

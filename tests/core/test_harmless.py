@@ -68,7 +68,25 @@ def test_spreadsheet_gets_no_formula(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "start", ["=", "+", "-", "@", "\t=", "＝", "＋", "－", "＠", " =", "\n=", "\x00=", "\x1b[0m="]
+    "start",
+    [
+        "=",
+        "+",
+        "-",
+        "@",
+        "\t=",
+        "＝",
+        "＋",
+        "－",
+        "＠",
+        "⁺",
+        " =",
+        "\xa0=",
+        "\u3000=",
+        "\n=",
+        "\x00=",
+        "\x1b[0m=",
+    ],
 )
 def test_formula_stays_readable(start: str) -> None:
     """An apostrophe is put before a formula and the rest stays; ordinary text gets none."""
