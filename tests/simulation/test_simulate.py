@@ -441,6 +441,14 @@ def test_faults_come_as_often_as_stated() -> None:
     assert "cut" in set(guess.limits["event"])
 
 
+def test_service_longer_than_the_timeout_is_given_up() -> None:
+    """As a client would: the answer comes too late, and nobody knows whether it was paid for."""
+    guess = simulate([300], hosted(request_timeout_s=5, max_attempts=2), latency=8.0)
+    assert guess.counts() == {"failed": 1}
+    assert guess.attempts["service_s"].tolist() == pytest.approx([5, 5])
+    assert guess.attempts["paid_unknown"].all()
+
+
 # -- many seeds ----------------------------------------------------------------------------------------
 
 

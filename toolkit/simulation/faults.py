@@ -14,7 +14,7 @@ _RATES = ("rate_limited", "overloaded", "server_error", "timeout")
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Rates of an attempt's failures, each from 0 to 1.
+    """Rates of an attempt's failures, each from 0 to 1. Local models have none of them.
 
     Attributes
     ----------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import CancelledError
 from typing import Any, NamedTuple
 
 from toolkit.calls import Admit, Attempt, Pause
@@ -164,7 +164,7 @@ class Process:
             return
         try:
             looked = limiter.look(waiter)
-        except (Exception, CancelledError) as refusal:
+        except Exception as refusal:
             self._waiter = None
             self._end_wait()
             self.resume(refusal)
@@ -173,7 +173,7 @@ class Process:
             self._waiter = None
             self._end_wait()
             self._admitted(looked)
-        elif looked < float("inf"):
+        elif looked < math.inf:
             self._look_at(self._world.agenda.clock.when(looked))
 
     def _end_wait(self) -> None:

@@ -239,6 +239,8 @@ class Simulator:
             self._batches.submit(Prompted(given, request.max_output_tokens, written, service_chance, served))
             return
         seconds = self._latency.service_s(given, written, 1, service_chance)
+        if fault is None and self._account is not None and seconds > self._config.request_timeout_s:
+            fault = "timeout"
         if fault is None:
             self._agenda.after(seconds, lambda: done(reply))
             return
