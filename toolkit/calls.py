@@ -121,6 +121,7 @@ class _Life:
     key: str = ""
     reused: bool = False
     saved_usd: float | None = None
+    lease: Lease | None = None
     reservation: Reservation | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
 
@@ -173,6 +174,13 @@ class Calls:
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
+        except BaseException:
+            # Ctrl-C between two steps: of what was admitted last the steps may not know.
+            if self._limiter is not None and isinstance(answer, Admission):
+                self._end(self._limiter.settle, answer.lease)
+            raise
+        finally:
+            steps.close()
 
     def _do(self, step: Step) -> Any:
         if isinstance(step, Attempt):
@@ -196,10 +204,20 @@ class Calls:
         """
         request = replace(request, cancelled=self._params.stop)
         life = _Life(request, self._params.clock.epoch(), Phases(self._params.clock))
+        try:
+            return (yield from self._live(life))
+        finally:
+            # Nothing is left at the usual end. After Ctrl-C, or an error in a provider's own rules, it would
+            # be missing to others for as long as this process lives.
+            self._settle(life, None, {})
+            self._abandon(life)
+
+    def _live(self, life: _Life) -> Steps:
+        """Take a call's answer from the store, or make it."""
         keeper = self._params.keeper
         if keeper is None:
             return (yield from self._make(life))
-        life.key = keeper.call_key(request)
+        life.key = keeper.call_key(life.request)
         try:
             with keeper.asking(life.key, self._params.stop) as kept:
                 life.phases.mark("overhead_s")
@@ -234,7 +252,7 @@ class Calls:
 
     def _make(self, life: _Life) -> Steps:
         """Make a call that has no answer yet."""
-        request, phases, attempts = life.request, life.phases, life.attempts
+        phases, attempts = life.phases, life.attempts
         if self._limiter is not None:
             phases.seconds.update(dict.fromkeys((f"wait_{cause}_s" for cause in Cause), 0.0))
         reply: Reply | None = None
@@ -247,10 +265,10 @@ class Calls:
                 if self._params.keeper is not None:
                     self._params.keeper.ready()
                     self._reserve(life)
-                lease = yield from self._admit(request, phases)
+                yield from self._admit(life)
                 if not attempts:
                     waited_before_s = phases.total_s
-                result = yield from self._attempt(request, lease, phases, attempts)
+                result = yield from self._attempt(life)
             except CancelledError:
                 phases.mark("queue_s")
                 break
@@ -307,6 +325,7 @@ class Calls:
         except StoreError as broken:
             self._abandon(life)
             self._params.on_drain(broken)
+        life.reservation = None
 
     def _reserve(self, life: _Life) -> None:
         """Take from the run's budget what an attempt could cost at most."""
@@ -333,6 +352,7 @@ class Calls:
         """Leave a reservation that could not be settled; it counts as spent in full."""
         if life.reservation is not None:
             self._params.keeper.budget.abandon(life.reservation)
+            life.reservation = None
 
     def _spent(self, life: _Life, outcome: Outcome) -> Spending | None:
         """Return what of a reservation was spent; what nobody has counted is spent in full."""
@@ -359,10 +379,11 @@ class Calls:
             self._params.on_drain(error)
         return outcome
 
-    def _admit(self, request: Request, phases: Phases) -> Generator[Step, Any, Lease | None]:
-        """Wait until the limiter lets the request go; None without a limiter."""
+    def _admit(self, life: _Life) -> Generator[Step, Any, None]:
+        """Wait until the limiter lets the request go, if there is one."""
         if self._limiter is None:
-            return None
+            return
+        request, phases = life.request, life.phases
         demand = Demand(
             self._provider.input_estimate(request),
             request.max_output_tokens,
@@ -374,17 +395,17 @@ class Calls:
             except WaitCancelled as stopped:
                 phases.spread({f"wait_{cause}_s": seconds for cause, seconds in stopped.waited_s.items()})
                 raise
-            lease, waited_s = admission
-            phases.spread({f"wait_{cause}_s": seconds for cause, seconds in waited_s.items()})
-            if self._limiter.still_valid(lease):
-                return lease
+            life.lease = admission.lease
+            phases.spread({f"wait_{cause}_s": seconds for cause, seconds in admission.waited_s.items()})
+            if self._limiter.still_valid(life.lease):
+                return
             # The machine slept between the admission and now: what was admitted then may not fit today.
-            self._end(self._limiter.settle, lease, sent=False)
+            self._end(self._limiter.settle, life.lease, sent=False)
+            life.lease = None
 
-    def _attempt(
-        self, request: Request, lease: Lease | None, phases: Phases, attempts: list[AttemptRecord]
-    ) -> Generator[Step, Any, Reply | RetryDecision]:
+    def _attempt(self, life: _Life) -> Generator[Step, Any, Reply | RetryDecision]:
         """Try once, record it, and tell the limiter how it went."""
+        request, phases, attempts = life.request, life.phases, life.attempts
         number = len(attempts) + 1
         try:
             reply = yield Attempt(request, number)
@@ -393,15 +414,15 @@ class Calls:
             # As it will be found: what is asked about it next must be the same question then.
             text = whole_characters(reply.text).replace("\0", "\ufffd")
             reply = reply if text == reply.text else replace(reply, text=text)
-        except BaseException as raised:
-            if not isinstance(raised, Exception) or isinstance(raised, CancelledError):
-                self._settle(lease, None, {})
-                raise
+        except CancelledError:
+            self._settle(life, None, {})
+            raise
+        except Exception as raised:
             failed_s = phases.mark("failed_attempts_s")
             decision = self._provider.classify(raised)
             if decision.error is not raised and decision.error.__cause__ is None:
                 decision.error.__cause__ = raised
-            self._refuse(lease, decision)
+            self._refuse(life, decision)
             attempts.append(
                 AttemptRecord(
                     request.call_id,
@@ -420,27 +441,29 @@ class Calls:
             service_s = phases.mark("service_s", reply.service_ended)
         else:
             service_s = phases.mark("service_s")
-        self._settle(lease, reply.usage, reply.headers)
+        self._settle(life, reply.usage, reply.headers)
         attempts.append(AttemptRecord(request.call_id, number, service_s=service_s))
         return reply
 
-    def _settle(self, lease: Lease | None, usage: Usage | None, headers: Mapping[str, str]) -> None:
-        if self._limiter is not None and lease is not None:
+    def _settle(self, life: _Life, usage: Usage | None, headers: Mapping[str, str]) -> None:
+        if self._limiter is not None and life.lease is not None:
             observation = read_headers(headers, self._params.clock.epoch())
-            self._end(self._limiter.settle, lease, usage, observation, wait=False)
+            self._end(self._limiter.settle, life.lease, usage, observation, wait=False)
+            life.lease = None
 
-    def _refuse(self, lease: Lease | None, decision: RetryDecision) -> None:
+    def _refuse(self, life: _Life, decision: RetryDecision) -> None:
         """Settle the lease of a failed attempt; a refusal pauses the quota key."""
-        if self._limiter is None or lease is None:
+        if self._limiter is None or life.lease is None:
             return
         kind = _refusal(decision)
         if kind is None:
-            self._settle(lease, None, decision.headers)
+            self._settle(life, None, decision.headers)
         else:
             observation = read_headers(decision.headers, self._params.clock.epoch())
             if decision.retry_after_s is not None:  # read from a body, say, or by the server's own clock
                 observation = observation._replace(retry_after_s=decision.retry_after_s)
-            self._end(self._limiter.refused, lease, observation, kind)
+            self._end(self._limiter.refused, life.lease, observation, kind)
+            life.lease = None
 
     def _end(self, end: Callable[..., None], lease: Lease, *told: object, **named: object) -> None:
         """End a lease; whatever comes of that, the answer that is at hand counts."""

@@ -95,15 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 shown; 1 a transcript could not be loaded; 2 wrong usage or config.",
     )
     _add_inputs(simulate)
-    latency = simulate.add_mutually_exclusive_group(required=True)
-    latency.add_argument(
-        "--latency", metavar="FILE", help="JSON file of a latency model, or seconds of a call"
-    )
-    latency.add_argument(
-        "--latency-from", nargs="+", metavar="RUN", help="ids of kept runs that it is fitted to"
-    )
+    _add_latency(simulate, required=True)
     simulate.add_argument("--seeds", type=int, default=20, metavar="N", help="times played (default: 20)")
-    simulate.add_argument("--store", metavar="URL", help="where runs are kept (default: .toolkit/runs.db)")
     simulate.add_argument("--out", metavar="DIR", help="folder for the frames of the median (default: none)")
     simulate.set_defaults(command=_simulate, reuse=None)
 
@@ -115,9 +108,10 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 shown; 1 a transcript could not be loaded; 2 wrong usage or config.",
     )
     _add_inputs(plan)
+    _add_latency(plan, required=False)
     plan.add_argument("--cores", type=int, metavar="N", help="of another machine, with --memory-gb")
     plan.add_argument("--memory-gb", type=float, metavar="GB", help="free memory of another machine")
-    plan.set_defaults(command=_plan, store=None, reuse=None)
+    plan.set_defaults(command=_plan, reuse=None)
 
     sweep = commands.add_parser(
         "sweep",
@@ -175,6 +169,18 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_latency(command: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add what says how long calls take."""
+    latency = command.add_mutually_exclusive_group(required=required)
+    latency.add_argument(
+        "--latency", metavar="FILE", help="JSON file of a latency model, or seconds of a call"
+    )
+    latency.add_argument(
+        "--latency-from", nargs="+", metavar="RUN", help="ids of kept runs that it is fitted to"
+    )
+    command.add_argument("--store", metavar="URL", help="where runs are kept (default: .toolkit/runs.db)")
+
+
 def _run(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
     from toolkit.runs import Run, counted
 
@@ -228,19 +234,19 @@ def _simulate(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> i
     config = _config(chosen)
     latency = _latency(chosen, config)
     episodes, unreadable = _episodes(chosen.paths)
+    out = _out(chosen) if chosen.out else None
     if unreadable is not None:
         screen.note(str(unreadable))
     screen.note(f"{heading(len(episodes), config)}; {latency}")
     played = simulate(episodes, config, latency=latency, seeds=chosen.seeds)
     run = played.median_run
     screen.show(f"{table(run)}\n{figures(run)}\n{str(played).strip('<>')}")
-    if chosen.out:
+    if out is not None:
         try:
-            screen.show(f"Files: {run.save(chosen.out)}")
+            screen.show(f"Files: {run.save(out)}")
         except OSError as error:
-            raise ConfigError(
-                f"--out {chosen.out}: results cannot be written there ({error.strerror})"
-            ) from None
+            screen.note(f"the results could not be written to {out} ({error.strerror})")
+            return SOMETHING_MISSING
     return OK if unreadable is None else SOMETHING_MISSING
 
 
@@ -265,8 +271,10 @@ def _plan(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
     if (chosen.cores is None) != (chosen.memory_gb is None):
         raise ConfigError("--cores and --memory-gb go together: they describe another machine")
     machine = None if chosen.cores is None else Machine(cores=chosen.cores, memory_gb=chosen.memory_gb)
+    config = _config(chosen)
+    latency = _latency(chosen, config) if chosen.latency or chosen.latency_from else None
     episodes, unreadable = _episodes(chosen.paths)
-    screen.show(str(plan(episodes, _config(chosen), machine=machine)))
+    screen.show(str(plan(episodes, config, latency, machine)))
     if unreadable is None:
         return OK
     screen.note(str(unreadable))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +192,7 @@ def episodes_frame(run_id: str, records: Sequence[EpisodeRecord], provider: str,
             "summary": summary.text or None,
         }
 
-    return _frame(EPISODES, records, row)
+    return frame_of(EPISODES, map(row, records))
 
 
 def calls_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFrame:
@@ -212,12 +212,7 @@ def calls_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFrame:
     calls = sorted(
         (call for record in records for call in record.summary.calls), key=lambda call: call.started_at
     )
-    frame = _frame(CALLS, calls, row, raw={"started_at"})
-    import pandas as pd
-
-    started = pd.to_datetime(frame["started_at"].astype("float64"), unit="s", utc=True)
-    frame["started_at"] = started.dt.as_unit("us")
-    return frame
+    return frame_of(CALLS, map(row, calls))
 
 
 def attempts_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFrame:
@@ -228,7 +223,7 @@ def attempts_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFram
         return values | {"run_id": run_id}
 
     attempts = [attempt for record in records for call in record.summary.calls for attempt in call.attempts]
-    return _frame(ATTEMPTS, attempts, row)
+    return frame_of(ATTEMPTS, map(row, attempts))
 
 
 def limits_frame(run_id: str, events: Iterable[LimitEvent], began_at: float) -> pd.DataFrame:
@@ -237,27 +232,35 @@ def limits_frame(run_id: str, events: Iterable[LimitEvent], began_at: float) -> 
     def row(event: LimitEvent) -> dict[str, Any]:
         return {**event._asdict(), "run_id": run_id, "t_s": event.t_s - began_at}
 
-    return _frame(LIMITS, events, row)
+    return frame_of(LIMITS, map(row, events))
 
 
-def _frame(
-    columns: Sequence[Column],
-    records: Iterable[Any],
-    row: Callable[[Any], dict[str, Any]],
-    raw: Iterable[str] = (),
-) -> pd.DataFrame:
-    """Make a frame of exactly the declared columns and types, also of no records at all."""
+def frame_of(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Make a frame of exactly the declared columns and types, also of no rows at all.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+    rows : iterable of mapping
+        With a value for each column, times as epoch seconds; what they have besides is left out.
+
+    Raises
+    ------
+    KeyError
+        If a row has no value for a column.
+    """
     import pandas as pd
 
     def cell(value: Any) -> Any:
         return whole_characters(value) if isinstance(value, str) else value
 
-    rows = [row(record) for record in records]
-    data = {
-        column.name: pd.Series(
-            [cell(values[column.name]) for values in rows],
-            dtype="object" if column.name in raw else column.dtype,
-        )
-        for column in columns
-    }
+    taken = list(rows)
+    data = {}
+    for column in columns:
+        cells = [cell(row[column.name]) for row in taken]
+        if column.dtype == TIME:
+            moments = pd.to_datetime(pd.Series(cells, dtype="float64"), unit="s", utc=True)
+            data[column.name] = moments.dt.as_unit("us")
+        else:
+            data[column.name] = pd.Series(cells, dtype=column.dtype)
     return pd.DataFrame(data)

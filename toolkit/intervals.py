@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+ROUNDING = 1e-13
+"""Of a mean: what deviates less from it differs by how sums of floats are rounded, and by nothing else."""
+
 
 class Mean(NamedTuple):
     """A mean over repeats.
@@ -53,10 +56,13 @@ def mean_interval(values: Iterable[float | None], confidence: float = 0.95) -> M
     count = len(known)
     if not count:
         return Mean(math.nan, math.nan, 0)
-    mean = math.fsum(known) / count
+    # Rounding may take a mean out of the range of its values.
+    mean = min(max(math.fsum(known) / count, min(known)), max(known))
     if count == 1:
         return Mean(mean, math.nan, 1)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (count - 1))
+    if deviation < ROUNDING * abs(mean):
+        return Mean(mean, 0.0, count)
     return Mean(mean, t_quantile((1 + confidence) / 2, count - 1) * deviation / math.sqrt(count), count)
 
 

@@ -98,7 +98,7 @@ class Keeping:
             scope=scope,
             with_texts=config.store_text,
             wait_s=config.store_wait_s,
-            budget=_budget(provider, config, store, scope),
+            budget=_budget(provider, config, store, scope, is_part=bool(part_of)),
         )
         # Whether the budget will do for a study is for the study to say.
         if self.keeper.budget is not None and episodes is not None and not part_of:
@@ -140,8 +140,12 @@ class Keeping:
             run.stopped_because = run.stopped_because or str(lost)
 
 
-def _budget(provider: SummarizationProvider, config: Config, store: Store, scope: str) -> Budget | None:
+def _budget(
+    provider: SummarizationProvider, config: Config, store: Store, scope: str, *, is_part: bool
+) -> Budget | None:
     """Return what the run may spend; starts of one run draw from one budget until it comes to its end.
+
+    A study's budget is also for models that cost nothing and have no price: they take no dollars from it.
 
     Raises
     ------
@@ -152,7 +156,8 @@ def _budget(provider: SummarizationProvider, config: Config, store: Store, scope
 
     if config.budget_usd is None and config.budget_tokens is None and config.budget_calls is None:
         return None
-    if config.budget_usd is not None and provider.price_bound(1, 1) is None:
+    is_free = is_part and not provider.spends
+    if config.budget_usd is not None and not is_free and provider.price_bound(1, 1) is None:
         raise ConfigError(
             f"budget_usd: no price is known of {provider.name}/{provider.model}; set prices=, or take "
             "budget_tokens or budget_calls instead"

@@ -37,6 +37,12 @@ DOUBT = 6.0
 CLOCKS_APART_S = 0.001
 """What the wall clock and the one that measures may be apart after a call."""
 
+_COLUMNS = (
+    *("run_id", "episode_id", "provider", "model", "stage", "status", "stop_reason", "reused"),
+    *("started_at", "total_s", "overhead_s", "service_s", "input_tokens", "output_tokens", "batch_size"),
+)
+"""Of the frame ``calls``: what a fit looks at."""
+
 _NEXT_BEST = {
     Stage.DIRECT: (Stage.DIRECT, Stage.REDUCE, Stage.MAP),
     Stage.MAP: (Stage.MAP, Stage.REDUCE, Stage.DIRECT),
@@ -405,7 +411,7 @@ def _median(values: Any) -> float:
 
 def _made(calls: pd.DataFrame) -> pd.DataFrame:
     """Return the calls that say how long one takes."""
-    for name in ("status", "reused", "service_s", "input_tokens", "output_tokens"):
+    for name in _COLUMNS:
         if name not in calls:
             raise ConfigError(
                 f"LatencyModel.fit takes frames of calls (run.calls); one has no column {name!r}"
@@ -561,7 +567,10 @@ def _beside(run: Run) -> float:
 
 def _began(calls: pd.DataFrame) -> Array:
     """Return when calls began, in epoch seconds."""
-    began: Array = calls["started_at"].dt.as_unit("us").astype("int64").to_numpy() / 1e6
+    import pandas as pd
+
+    times = pd.to_datetime(calls["started_at"], utc=True, format="ISO8601")  # text, if read from a file
+    began: Array = times.dt.as_unit("us").astype("int64").to_numpy() / 1e6
     return began
 
 

@@ -297,8 +297,8 @@ def check_folder(folder: Path) -> None:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return ``1 chunk``, ``2 chunks``."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+    """Return ``1 chunk``, ``2 chunks``, ``12,000 chunks``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def csv_of(frame: pd.DataFrame) -> str:

@@ -9,7 +9,8 @@ measurements was partly lucky.
 Prints a table and, last, one JSON line: settings really run and their share, seconds of both settings with
 their spread, how much slower the one that ``tune`` found is, and what each way took. ``--brief`` takes 24
 settings. The script chooses texts, service times and a quota that leaves the slots and the two levels of
-parallelism to bind.
+parallelism to bind. ``--hidden-cap 6`` shows a weakness: what the server refuses and tells nobody, no
+simulation knows.
 """
 
 from __future__ import annotations
@@ -67,6 +68,12 @@ def main() -> None:
     )
     parser.add_argument("--brief", action="store_true", help="24 settings")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--hidden-cap",
+        type=int,
+        metavar="N",
+        help="the server refuses more than N at a time, which no simulation knows",
+    )
     chosen = parser.parse_args()
     over, texts = BRIEF if chosen.brief else OVER, episodes()
     with ApiServer.spawn(
@@ -74,6 +81,7 @@ def main() -> None:
         tokens_per_minute=10**8,
         latency=LATENCY,
         reply_words=30,
+        max_concurrent=chosen.hidden_cap,
         seed=chosen.seed,
     ) as server:
         config = tk.Config(
@@ -116,6 +124,7 @@ def main() -> None:
     )
     result = {
         "benchmark": "tune",
+        "hidden_cap": chosen.hidden_cap,
         "settings": best.settings,
         "really_run": best.really_run,
         "share": round(best.really_run / best.settings, 3),

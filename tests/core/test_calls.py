@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import linecache
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from types import FrameType, SimpleNamespace
+from typing import Any, NoReturn, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import toolkit.calls
 from toolkit.calls import Calls, Phases
 from toolkit.clock import ManualClock
 from toolkit.errors import (
@@ -26,7 +30,7 @@ from toolkit.errors import (
     TransientError,
 )
 from toolkit.limits import Demand, Lease, Limiter, LimitSettings, MemoryState, Observation, Refusal
-from toolkit.protocols import Outcome, SummarizeParams
+from toolkit.protocols import Outcome, RetryDecision, SummarizeParams
 from toolkit.providers.base import SummarizationProvider
 from toolkit.records import CallRecord, Reply, Request, Sampling, Stage, Status, StopReason, Usage
 from toolkit.retry import RetryPolicy
@@ -406,6 +410,97 @@ def test_a_lease_that_was_taken_for_a_dead_holders_costs_no_reply() -> None:
     outcome, drained = limited(provider, limiter)
     assert outcome.reply is not None
     assert drained == []
+
+
+class Odd(Play):
+    """A provider whose own rules are wrong."""
+
+    def classify(self, error: Exception) -> RetryDecision:
+        raise LookupError("no rule for that")
+
+    def price(self, reply: Reply) -> float:
+        raise LookupError("no price for that")
+
+
+@pytest.mark.parametrize("step", [TransientError("broken"), reply()], ids=["classify", "price"])
+def test_a_bug_in_a_providers_rules_costs_the_others_nothing(step: Step) -> None:
+    """The error passes through; neither slot nor money is held for good."""
+    provider = Odd(step)
+    limiter = Limiter("key", OPEN, MemoryState(), provider.clock)
+    abandoned: list[object] = []
+
+    @contextmanager
+    def asking(key: str, stop: threading.Event) -> Iterator[None]:
+        yield None
+
+    budget = SimpleNamespace(abandon=abandoned.append)
+    keeper = SimpleNamespace(
+        asking=asking,
+        budget=budget,
+        call_key=lambda request: "key",
+        ready=lambda: None,
+        reserve=lambda most, stop: "held",
+    )
+    params = SummarizeParams(clock=provider.clock, keeper=cast(Any, keeper))
+    with pytest.raises(LookupError):
+        Calls(provider, params, POLICY, limiter=limiter).generate(REQUEST)
+    assert limiter.snapshot().in_flight == 0
+    assert abandoned == ["held"]
+
+
+def test_a_lease_that_cannot_be_looked_up_is_given_back() -> None:
+    """The state breaks once, between the admission and the sending: nothing is sent, and the slot is free."""
+
+    class Slow(Limiter):
+        def still_valid(self, lease: Lease) -> bool:
+            raise StoreError("the shared limits cannot be used")
+
+    provider = Play(reply())
+    limiter = Slow("key", OPEN, MemoryState(), provider.clock)
+    outcome, drained = limited(provider, limiter)
+    assert (outcome.record.status, provider.asked, len(drained)) == (Status.FAILED, [], 1)
+    assert limiter.snapshot().in_flight == 0
+
+
+def test_wherever_an_interrupt_strikes_the_lease_is_given_back() -> None:
+    """Ctrl-C comes between any two lines of a call's path, also where nobody waits for anything."""
+    for line in itertools.count():
+        provider = Play(TransientError("broken"), reply())
+        limiter = Limiter("key", OPEN, MemoryState(), provider.clock)
+        if not _interrupted_at(line, lambda: limited(provider, limiter)):  # noqa: B023
+            break
+        assert limiter.snapshot().in_flight == 0, f"line {line}"
+    assert line > 100, "the path has more lines than that"
+
+
+def _interrupted_at(line: int, work: Callable[[], object]) -> bool:
+    """Do a work that a KeyboardInterrupt ends at the n-th line of ``calls.py``; False if it has fewer."""
+    left = line
+
+    def trace(frame: FrameType, event: str, told: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != toolkit.calls.__file__:
+            return None
+        # A bare "try:" does nothing: Python lets no signal in there, and no handler is in force yet.
+        if event == "line" and linecache.getline(toolkit.calls.__file__, frame.f_lineno).strip() != "try:":
+            left -= 1
+            if left < 0:
+                interrupt()
+        return trace
+
+    def interrupt() -> NoReturn:
+        sys.settrace(None)
+        raise KeyboardInterrupt
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
 
 
 def test_a_stopped_wait_stands_under_its_cause() -> None:

@@ -53,6 +53,19 @@ def test_missing_values_do_not_count(missing: object) -> None:
     assert math.isnan(mean_interval([4.0, missing]).half_width)
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, -0.7, 1e-300, 123.456])
+@pytest.mark.parametrize("number", [2, 3, 5, 7, 10])
+def test_equal_repeats_have_an_interval_of_nothing(value: float, number: int) -> None:
+    """Their mean is what they are, and rounding makes no spread."""
+    assert mean_interval([value] * number) == (value, 0.0, number)
+
+
+def test_rounding_is_no_spread_and_all_else_is() -> None:
+    """Costs summed in another order differ in their last digit; times differ by more."""
+    assert mean_interval([0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1, 0.6]).half_width == 0.0
+    assert mean_interval([1.0, 1.0 + 1e-9]).half_width == pytest.approx(6.353e-9, rel=1e-3)
+
+
 @given(VALUES)
 def test_one_setting_is_its_repeats(values: list[float]) -> None:
     """The mean over settings is a wider notion of the same thing."""

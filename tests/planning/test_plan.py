@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,27 @@ def test_each_thing_that_can_bind(stated: Any) -> None:
     assert found == {name: name for name in found}
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["latency known", "latency unknown"])
+def test_as_many_calls_as_slots_wait_for_slots(stated: Any, known: bool) -> None:
+    """Where only more slots would be faster; not where more at a time would be, or nothing."""
+    latency = stated() if known else None
+    found = {
+        (episodes, wide): tk.plan(
+            [2000] * episodes,
+            hosted(summary_batch_size=wide, openai_max_concurrent_requests=8, openai_tokens_per_minute=10**6),
+            latency=latency,
+        ).bottleneck
+        for episodes, wide in [(40, 8), (40, 7), (20, 7), (8, 8), (1, 1)]
+    }
+    assert found == {
+        (40, 8): "slots",
+        (40, 7): "latency",
+        (20, 7): "slots",  # an eighth at a time would spare no round
+        (8, 8): "latency",
+        (1, 1): "latency",
+    }
+
+
 def test_anthropic_counts_input_and_output_apart(stated: Any) -> None:
     """Each has a bound of its own; caps that are held bound what is in flight."""
     config = tk.Config(provider="anthropic", summary_batch_size=64, anthropic_max_concurrent_requests=64)
@@ -156,6 +178,29 @@ def test_littles_law_says_what_is_in_flight(stated: Any) -> None:
     assert (requests.asked, requests.effective, requests.bound_by) == (30, 2.0, "requests")
 
 
+def test_equal_bounds_that_are_added_up_in_another_order(stated: Any) -> None:
+    """One episode whose chunks fill five slots: both bounds are the same, but for their last digits."""
+    config = hosted(
+        chunk_tokens=150,
+        context_tokens=700,
+        summary_max_tokens=128,
+        summary_chunk_parallelism=5,
+        openai_requests_per_minute=10**6,
+        openai_tokens_per_minute=10**9,
+    )
+    plan = tk.plan([7135], config, latency=stated(0.1, tokens=120))
+    latency, slots = plan.bound("latency").seconds, plan.bound("slots").seconds
+    assert latency > slots > (1 - 1e-12) * latency
+    assert plan.bottleneck == "slots"
+
+
+def test_a_limit_that_lets_all_in_at_once_leaves_all_in_flight(stated: Any) -> None:
+    """Forty calls of fifty a minute are not held up by it."""
+    config = hosted(summary_batch_size=8, openai_max_concurrent_requests=8, openai_requests_per_minute=50)
+    requests = tk.plan([100] * 40, config, latency=stated()).level("requests")
+    assert (requests.effective, requests.bound_by) == (8, "slots")
+
+
 def test_without_a_latency_model_times_are_not_made_up() -> None:
     """Bounds of limits are known; those that depend on the calls' time are null, and the plan says so."""
     plan = tk.plan([2000] * 100, hosted())
@@ -163,7 +208,8 @@ def test_without_a_latency_model_times_are_not_made_up() -> None:
     assert plan.bound("slots").seconds is None
     assert plan.bound("tokens").seconds
     assert any("no latency model" in note for note in plan.notes)
-    assert plan.frame.set_index("name").loc["slots", "seconds"] is not None  # NaN, of a float column
+    seconds = plan.frame[plan.frame["kind"] == "bound"].set_index("name")["seconds"]
+    assert list(seconds.index[seconds.isna()]) == ["latency", "slots"]
 
 
 def test_a_shared_model_is_bound_by_its_engine(stated: Any) -> None:
@@ -216,17 +262,26 @@ def test_conflicts_say_the_numbers() -> None:
     ]
 
 
-def test_a_model_that_does_not_fit_beside_its_batches() -> None:
+def test_a_model_that_does_not_fit_beside_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shared model: smaller batches are suggested where those fit."""
     from toolkit.engines.unloaded import ModelSize
     from toolkit.planning.machine import Footprint
 
     machine = tk.Machine(cores=4, memory_gb=2.0)
-    footprint = Footprint.of(ModelSize(250_000_000, 10_000, 5_000), "float32", machine)
+    size = ModelSize(250_000_000, 10_000, 5_000)
+    footprint = Footprint.of(size, "float32", machine)
     assert footprint is not None
     assert footprint.bytes(1, 10_000) == pytest.approx(0.3e9 + 1e9 + 10_000 * 4 * 25_000)
     assert footprint.tokens(machine) == pytest.approx(0.7e9 / 100_000)
     assert footprint.instances(machine, 1000) == 1
+
+    monkeypatch.setattr(tk.TransformersSummarizationProvider, "model_size", size)
+    config = tk.Config(dtype="float32", summary_batch_size=16, summary_chunk_parallelism=1)
+    plan = tk.plan([5000] * 40, config, machine=machine)
+    assert (plan.bottleneck, plan.suggested["engine_batch_tokens"]) == ("memory", 7000)
+    assert len(texts(plan, "memory")) == 1
+    better = tk.plan([5000] * 40, plan.suggested_config, machine=machine)
+    assert (better.bottleneck, texts(better, "memory")) == ("cores", [])
 
 
 def test_budgets_that_do_not_do() -> None:
@@ -245,6 +300,30 @@ def test_prompts_that_leave_no_room_are_a_conflict() -> None:
     table = tk.compare_plans([5000], {"small": hosted(openai_tokens_per_minute=300), "usual": hosted()})
     assert "leave no room for text" in table.loc["small", "conflicts"]
     assert list(table["calls"]) == [0, 1]
+
+
+def test_impossible_configs_have_the_columns_of_others() -> None:
+    """Also where there are no others."""
+    table = tk.compare_plans([5000], {"small": hosted(openai_tokens_per_minute=300)})
+    assert list(table.columns) == list(tk.compare_plans([5000], {"usual": hosted()}).columns)
+    assert table.loc["small", ["episodes", "chunks", "requests"]].isna().all()
+
+
+def test_a_smaller_chunk_has_a_smaller_overlap() -> None:
+    """What is suggested in the place of a chunk that never fits is a config."""
+    config = hosted(chunk_tokens=40_000, chunk_overlap_tokens=15_000, openai_tokens_per_minute=30_000)
+    suggested = tk.plan([90_000], config).suggested
+    assert suggested["chunk_overlap_tokens"] == suggested["chunk_tokens"] // 2 < 15_000
+    few = tk.plan([90_000], config.replace(chunk_overlap_tokens=100)).suggested
+    assert "chunk_overlap_tokens" not in few
+
+
+def test_no_more_slots_are_suggested_than_widths_are_tried(stated: Any) -> None:
+    """Slots that no width fills gain nothing."""
+    config = hosted(openai_requests_per_minute=10**6, openai_tokens_per_minute=10**9)
+    suggested = tk.plan([1000] * 4000, config, latency=stated(60.0)).suggested
+    assert suggested["openai_max_concurrent_requests"] == 256
+    assert suggested["summary_batch_size"] * suggested.get("summary_chunk_parallelism", 1) > 240
 
 
 def test_parallelism_that_nothing_uses() -> None:
@@ -357,6 +436,38 @@ def test_a_local_model_is_not_loaded() -> None:
     assert plan.bound("cores").seconds is None
 
 
+def test_revisions_of_a_model_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows of a table whose models have other vocabularies ask for other numbers of tokens."""
+    from toolkit.engines.unloaded import UnloadedModel, _Estimate
+    from toolkit.providers import transformers
+
+    class Larger(_Estimate):
+        def __call__(self, text: str, **options: object) -> dict[str, Sequence[int]]:
+            return super().__call__(text.replace("internationalization", "i18n"))
+
+    def read(model: str, *, revision: str | None, trust_remote_code: bool) -> UnloadedModel:
+        found = UnloadedModel(model)
+        if revision == "larger":
+            found._tokenizer = Larger()
+        return found
+
+    monkeypatch.setattr(transformers, "read_model", read)
+    configs = {name: tk.Config(model="nobody/nothing", model_revision=name) for name in ("small", "larger")}
+    episode = tk.Episode.from_text("a", "internationalization " * 50)
+    table = tk.compare_plans([episode], configs, machine=local())
+    assert table.loc["small", "tokens"] > table.loc["larger", "tokens"]
+
+
+def test_a_model_that_is_here_and_cannot_be_used_is_told(tmp_path: Path) -> None:
+    """A plan of it would be one of a run that cannot begin."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickled")
+    with pytest.raises(tk.ModelUnavailable, match="pickled weights"):
+        tk.plan([5000], tk.Config(model=str(tmp_path)))
+    with pytest.raises(tk.ModelUnavailable, match="is a file"):
+        tk.plan([5000], tk.Config(model=str(tmp_path / "config.json")))
+
+
 # -- machines --------------------------------------------------------------------------------------------
 
 
@@ -366,6 +477,22 @@ def test_this_machine() -> None:
     assert machine.cores >= 1
     assert 0 < machine.memory_gb < 10_000
     assert machine.device == "cpu"
+
+
+def test_each_device_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configs of one table may be for several; each is looked at once, and a given machine is for all."""
+    looked: list[str] = []
+
+    def here(device: str = "auto") -> tk.Machine:
+        looked.append(device)
+        return tk.Machine(cores=4, memory_gb=2.0 if device == "cuda" else 60.0, model_gb=3.0, device=device)
+
+    monkeypatch.setattr(tk.Machine, "here", here)
+    configs = {str(n): tk.Config(device=device) for n, device in enumerate(["cpu", "cuda", "cpu"])}
+    assert list(tk.compare_plans([500], configs)["bottleneck"]) == ["cores", "memory", "cores"]
+    assert looked == ["cpu", "cuda"]
+    tk.compare_plans([500], configs, machine=local())
+    assert looked == ["cpu", "cuda"]
 
 
 @pytest.mark.parametrize(
@@ -418,3 +545,22 @@ def test_stages_have_their_own_lengths() -> None:
 
     tk.plan([300, 5000], tk.Config(provider="scripted"), latency=Noting())
     assert asked == {(Stage.DIRECT, 128), (Stage.MAP, 64), (Stage.REDUCE, 128)}
+
+
+def test_the_command_takes_a_latency(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seconds of a call make the time known, which is not known without; nonsense is named."""
+    (tmp_path / "a.txt").write_text("word " * 50)
+    command = ["plan", str(tmp_path / "a.txt"), "--provider", "openai"]
+    assert main(command) == 0
+    assert "bound by latency; for how long is not known" in capsys.readouterr().out
+    assert main([*command, "--latency", "3"]) == 0
+    assert "bound by latency, at least 3.0 s" in capsys.readouterr().out
+    assert main([*command, "--latency", "nonsense"]) == 2
+    assert "nonsense: cannot be read" in capsys.readouterr().err
+
+
+def test_what_a_suggestion_gains_is_told_by_the_plans_own_bound() -> None:
+    """The least time that it starts from is the one that stands above it."""
+    told = tk.plan([1_000] * 7, tk.Config(provider="openai"), latency=tk.LatencyModel.constant(2.0))
+    assert told.bound_s == pytest.approx(14.0)
+    assert any("from 14.0 s to 4.0 s" in str(one) for one in told.suggestions)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from toolkit import plots
 from toolkit.errors import ConfigError
@@ -84,6 +86,30 @@ def test_wide_latencies_are_on_a_logarithmic_axis(make: SimpleNamespace) -> None
     ax.figure.canvas.draw()
     assert ax.get_xscale() == "log"
     assert "10" in [text.get_text() for text in ax.get_xticklabels()]
+
+
+@pytest.mark.parametrize("most", [0.0009, 0.004, 0.02])
+@pytest.mark.parametrize("size", [(8.0, 4.5), (7.0, 4.2)])
+def test_labels_of_short_times_stand_apart(
+    make: SimpleNamespace, most: float, size: tuple[float, float]
+) -> None:
+    """Below a tenth of a second the ticks are milliseconds; the lines stay in seconds."""
+    ax = Figure(figsize=size, layout="constrained").add_subplot()
+    calls = [make.call(n, service_s=time) for n, time in enumerate(np.geomspace(0.0001, most, 20))]
+    plots.latency_ecdf(make.run(calls), ax=ax)
+    ax.figure.draw_without_rendering()
+    assert ax.get_xlabel() == "service and total time (ms)"
+    assert ax.lines[0].get_xdata()[-1] == pytest.approx(most)
+    left, right = ax.get_xlim()
+    ticks = [
+        label
+        for label, at in zip(ax.get_xticklabels(), ax.get_xticks(), strict=True)
+        if left <= at <= right and label.get_text()
+    ]
+    assert all(1000 * label.get_position()[0] == pytest.approx(float(label.get_text())) for label in ticks)
+    boxes = [label.get_window_extent() for label in ticks]
+    assert len(boxes) > 2
+    assert all(one.x1 + 5 < other.x0 for one, other in pairwise(boxes))
 
 
 def test_latencies_of_several_runs(make: SimpleNamespace) -> None:

@@ -115,5 +115,8 @@ def test_numbers_are_short() -> None:
         "1,234",
         "9.9e+07",
     ]
+    # What three digits round up to the next power of ten has no exponent either.
+    assert [number(x) for x in (999.4, 999.5, 999.96, -999.96)] == ["999", "1,000", "1,000", "-1,000"]
+    assert [seconds(x) for x in (0.9994, 0.99996)] == ["999 ms", "1 s"]
     assert [seconds(x) for x in (0.0, 0.0205, 1.5, 90.0)] == ["0 s", "20.5 ms", "1.5 s", "90 s"]
     assert [span(x) for x in ([5, 5], [5, 3])] == ["5", "3 to 5"]

@@ -62,6 +62,22 @@ def test_failed_cells_are_hatched(make: SimpleNamespace) -> None:
     assert "4 of 12 rows failed" in title
 
 
+def test_rows_without_a_value_did_not_fail(make: SimpleNamespace) -> None:
+    """Two of three resumed: all went well, one has a time; beside a failure, one of three is known."""
+    cells = make.cells(status=["ok"] * 9 + ["failed"] + ["ok"] * 2)
+    cells.loc[[0, 1, 10], "makespan_s"] = np.nan
+    texts = [text.get_text() for text in draw_heatmap(cells).texts]
+    assert "13\n1 of 3 known" in texts
+    assert "43\n1 of 3 known" in texts
+    assert not any("ok" in text for text in texts)
+
+
+def test_equal_repeats_are_written_without_rounding(make: SimpleNamespace) -> None:
+    """Three times 0.1 is 0.1, give or take nothing."""
+    ax = draw_heatmap(make.cells(cost_usd=0.1), value="cost_usd")
+    assert {text.get_text() for text in ax.texts} == {"0.1\n± 0"}
+
+
 def test_measures_of_failed_cells_do_not_count(make: SimpleNamespace) -> None:
     """A run that broke after a second was not quick."""
     cells = make.cells(status=["failed", *["ok"] * 11])
@@ -148,6 +164,18 @@ def test_many_numbers_are_put_into_intervals(make: SimpleNamespace) -> None:
     assert np.isfinite(field(ax)).all()
     assert (np.diff(field(ax)[:, 0]) > 0).all()
     assert "chunk_tokens in intervals" in ax.get_title(loc="left")
+
+
+def test_what_is_refused_leaves_no_figure(make: SimpleNamespace) -> None:
+    """A notebook would show an empty one."""
+    from matplotlib import pyplot
+
+    with pytest.raises(ConfigError, match="by='cell' has 13 values, of which 12"):
+        plots.pareto(make.cells().iloc[[0] * 13].assign(cell=range(13)), by="cell")
+    for plot in (plots.latency_ecdf, plots.quota_share):
+        with pytest.raises(ConfigError, match="calls"):
+            plot(SimpleNamespace(calls=None))
+    assert pyplot.get_fignums() == []
 
 
 @given(POINTS)

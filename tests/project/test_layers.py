@@ -86,6 +86,7 @@ SIDEWAYS = {
     ("runs", "metrics"),
     ("archive", "frames"),
     ("planning", "frames"),
+    ("planning", "runs"),
     ("archive", "runs"),
     ("latency", "runs"),
     ("handle", "interrupts"),

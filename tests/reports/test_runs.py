@@ -224,6 +224,18 @@ def test_several_runs_are_set_beside_each_other(run_scripted: RunScripted, parse
     assert any("not that of a run which asks everything" in alert for alert in alerts(found))
 
 
+def test_episodes_that_were_not_reached_are_counted(parsed: Any) -> None:
+    """A run that was stopped after one of forty is not complete beside another, nor by itself."""
+    runs = [
+        make_run(
+            [make_call("c1", service_s=1.0, total_s=1.0)], episodes_given=40, state="interrupted", id=name
+        )
+        for name in "ab"
+    ]
+    assert tiles(parsed(page(runs[0])))["Episodes summarized"].startswith("1 of 40")
+    assert "episodes summarized 1 of 40 1 of 40" in " ".join(parsed(page(runs)).text.split())
+
+
 def test_settings_that_were_chosen_stand_apart(run_scripted: RunScripted, parsed: Any) -> None:
     """Those that differ from the defaults first; all of them folded; of a run that was read back, too."""
     run = run_scripted(temperature=0.5)
@@ -254,6 +266,9 @@ def test_episodes_bring_references_and_scores(parsed: Any) -> None:
     assert "quality" not in [tag.attributes.get("id") for tag in plain.all("section")]
     assert "Reference, written by a person" in full.text
     assert "rougeL" in full.text
+    scores = [" ".join(tag.text.split()) for tag in full.all("tr") if tag.text.split()[:1] == ["e1"]]
+    # Whether it is cut off is no number.
+    assert scores[-1].split()[-1] in ("yes", "no")
     assert "pass the episodes that the run was made with" in " ".join(part.text.split())
 
 

@@ -94,6 +94,7 @@ def test_failed_cells_stand_with_their_reason(parsed: Any) -> None:
     text = words(found)
     assert "Incomplete. 2 of 6 rows have no result and are in no mean" in text
     assert "2 2 1 of 3 20.1" in text
+    assert "Fastest" not in text
     assert text.count("failed no <memory>") == 2
 
 
@@ -130,9 +131,29 @@ def test_many_cells_are_cut(parsed: Any) -> None:
 
 def test_a_score_of_ones_own_is_a_measure(parsed: Any) -> None:
     """It has no unit that is known, and stands under its name."""
-    cells = make_cells({"summary_batch_size": [1, 2]}, taste=0.5)
+    cells = make_cells({"summary_batch_size": [1, 2]}, taste=0.25)
     found = parsed(page(types.SimpleNamespace(cells=cells, extra=("taste",))))
     assert "taste" in [tag.text for tag in found.all("th")]
+    rows = [tag.text.split() for tag in found.all("tr")]
+    # In the means, and in each row.
+    assert sum(row[-1] == "0.25" for row in rows) == 6
+    assert sum(row[-3:] == ["0.25", "±", "0"] for row in rows) == 2
+
+
+def test_the_best_cell_is_none_that_failed_now_and_then(parsed: Any) -> None:
+    """As ``Sweep.best`` has it; a cell that was not reached in a repeat is only less sure."""
+    cells = make_cells({"summary_batch_size": [1, 2, 3]})
+    cells.loc[0, ["status", "episodes_per_h"]] = ["failed", None]
+    cells.loc[3, ["status", "episodes_per_h"]] = ["cancelled", None]
+    assert "Fastest180 ± 0 episodes/h summary_batch_size = 2" in words(parsed(page(cells)))
+
+
+def test_studies_that_were_put_together_are_one(parsed: Any) -> None:
+    """Their rows have labels in common, and are not each other's."""
+    one, two = (make_cells({"summary_batch_size": [1, 2]}).assign(sweep_id=name) for name in "ab")
+    text = words(parsed(page(pd.concat([one, two.assign(makespan_s=two["makespan_s"] + 50)]))))
+    assert "1 1 3 of 3 10.2 ± 0.248" in text
+    assert "1 1 3 of 3 60.2 ± 0.248" in text
 
 
 def test_cells_without_numbers_are_refused() -> None:

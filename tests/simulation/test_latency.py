@@ -161,6 +161,16 @@ def test_gap_between_episodes_is_what_the_places_stood_empty() -> None:
     assert model.overhead_s == 0.001
 
 
+def test_a_frame_that_was_written_to_a_file_is_one(tmp_path: Path) -> None:
+    """What ``run.save`` writes can be fitted to when it is read again."""
+    calls = made_calls(lambda i, o, w: 0.5 + 0.01 * o)
+    calls.to_csv(tmp_path / "calls.csv", index=False)
+    again = LatencyModel.fit(pd.read_csv(tmp_path / "calls.csv"))
+    known = LatencyModel.fit(calls)
+    assert again.per_output_token_s == pytest.approx(known.per_output_token_s)
+    assert again.episode_gap_s == pytest.approx(known.episode_gap_s, abs=1e-5)
+
+
 def test_only_calls_that_were_made_enter() -> None:
     """Reused and failed calls say nothing of the server."""
     calls = made_calls(lambda i, o, w: 1.0 + 0 * i, count=30)
@@ -183,6 +193,8 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         LatencyModel.fit(calls, calls.assign(model="other"))
     with pytest.raises(ConfigError, match="no column 'service_s'"):
         LatencyModel.fit(calls.drop(columns="service_s"))
+    with pytest.raises(ConfigError, match="no column 'started_at'"):
+        LatencyModel.fit(calls.drop(columns="started_at"))
 
 
 def test_it_is_kept_as_json(tmp_path: Path) -> None:

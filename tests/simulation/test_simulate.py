@@ -7,6 +7,7 @@ import socket
 import threading
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from toolkit.frames import ATTEMPTS, CALLS, EPISODES, LIMITS
 from toolkit.latency import LatencyModel
 from toolkit.limits import LimitSettings
 from toolkit.providers.scripted import ScriptedSummarizationProvider
-from toolkit.records import Episode, Request
+from toolkit.records import Episode, Reply, Request
 from toolkit.simulation import Faults, simulate
 from toolkit.testing import ApiServer
 from toolkit.workflow import run
@@ -393,6 +394,64 @@ def test_text_without_room_fails_alone() -> None:
     assert "leave no room" in guess.episodes["error"][0]
 
 
+@pytest.mark.parametrize("lines", [1, 4])
+def test_a_bug_in_a_provider_fails_its_episodes(lines: int) -> None:
+    """As in a run, be it met in the only call of an episode or in one of several side by side."""
+
+    class Odd(Limited):
+        def price(self, reply: Reply) -> float:
+            raise LookupError("no price for that")
+
+    config = Config(provider="scripted", chunk_tokens=32, summary_chunk_parallelism=2)
+    guess = simulate(make_episodes(2, lines), provider=Odd(config), latency=1.0)
+    assert guess.episodes["error"].tolist() == ["LookupError: no price for that"] * 2
+    assert guess.makespan_s > 0
+
+
+def test_a_server_in_the_house_needs_no_key() -> None:
+    """To know a run against a plain address takes no key either."""
+    config = hosted(openai_base_url="http://10.0.0.5:8000/v1").replace(model="ours")
+    assert simulate([300], config, latency=1.0).counts() == {"ok": 1}
+
+
+def test_any_number_of_refusals_is_one_failure_each() -> None:
+    """Requests that are too large are refused at once, and as many as there are leave nothing else behind."""
+
+    class Large(Limited):
+        def input_estimate(self, request: Request) -> int:
+            return 5000
+
+    provider = Large(Config(provider="scripted"))
+    provider.settings_of_limits = LimitSettings(tokens_per_minute=2000)
+    guess = simulate([100] * 1500, provider=provider, latency=1.0)
+    assert guess.counts() == {"failed": 1500}
+    assert guess.episodes["error"].str.contains("5128 tokens").all()
+    assert len(guess.calls) == 1500
+
+
+def test_only_the_same_simulation_has_the_same_id() -> None:
+    """Frames of several can be put together: whatever makes two differ is in their names."""
+    made = [
+        simulate([100] * 3, hosted(), latency=1.0),
+        simulate([100, 100, 200], hosted(), latency=1.0),
+        simulate(make_episodes(3), hosted(), latency=1.0),
+        simulate(make_episodes(3, 2), hosted(), latency=1.0),
+        simulate([100] * 3, hosted(), latency=1.00001),
+        simulate([100] * 3, hosted(summary_batch_size=2), latency=1.0),
+        simulate([100] * 3, hosted(), latency=1.0, seed=1),
+        simulate([100] * 3, hosted(), latency=1.0, began_at=1_700_000_000),
+        simulate([100] * 3, hosted(), latency=1.0, faults=Faults(timeout=0.001)),
+    ]
+    assert len({run.id for run in made}) == len(made)
+    assert simulate([100] * 3, hosted(), latency=1.0).id == made[0].id
+
+
+def test_sizes_of_a_frame_are_sizes() -> None:
+    """Whole numbers of NumPy are as good as Python's."""
+    sizes = np.array([300, 900])
+    assert simulate(sizes, hosted(), latency=1.0).id == simulate([300, 900], hosted(), latency=1.0).id
+
+
 @pytest.mark.parametrize(
     ("told", "wrong"),
     [
@@ -404,6 +463,8 @@ def test_text_without_room_fails_alone() -> None:
         ({"latency": None}, "latency=None: give a LatencyModel"),
         ({"latency": -1}, "base_s=-1 must be a number from 0 on"),
         ({"seeds": 0}, "seeds=0 must be at least one"),
+        ({"seeds": 2.5}, "seeds=2.5 must be at least one"),
+        ({"seeds": "12"}, "seeds='12' must be at least one"),
     ],
 )
 def test_wrong_use_is_refused(told: dict[str, Any], wrong: str) -> None:

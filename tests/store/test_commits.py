@@ -246,12 +246,20 @@ def test_an_interrupt_while_it_waits_leaves_the_lead(
 
 
 def test_an_interrupt_before_it_writes_leaves_the_lead(
-    open_store: Callable[..., Store], make_call: New, call_ids: Ids
+    open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, make_call: New, call_ids: Ids
 ) -> None:
-    """Ctrl-C while one waits for others to come into line: the next commit finds nobody in its way."""
-    store = open_store("memory://", clock=Interrupted(lambda: None))
+    """Ctrl-C when one has the line and has not begun: the next commit finds nobody in its way."""
+    store = open_store("memory://")
+
+    write_all = store._commits._write_all
+
+    def interrupt(batch: object) -> None:
+        monkeypatch.setattr(store._commits, "_write_all", write_all)
+        raise KeyboardInterrupt
+
     with ThreadPoolExecutor(1) as pool:
         pool.submit(store.commit, call_rows("r", make_call("a"), "t")).result(10)
+        monkeypatch.setattr(store._commits, "_write_all", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.commit(call_rows("r", make_call("b"), "t"))
         pool.submit(store.commit, call_rows("r", make_call("c"), "t")).result(10)

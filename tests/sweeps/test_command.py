@@ -78,6 +78,7 @@ def test_a_cell_that_fails_is_status_1(here: Path) -> None:
         ("repeets = 2\n[grid]\nseed = [1]", "did you mean 'repeats'"),
         ("config = 3", r"config must be a table"),
         ("[grid", "is no valid TOML"),
+        ("confirm = 'false'\n[grid]\nseed = [1]", "confirm='false' must be true or false"),
         ("[latency]\nbase = 1", r"\[latency\]"),
         ("[latency]\nbase_s = -1", "must be a number from 0 on"),
     ],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -17,6 +19,7 @@ from toolkit.frames import CELLS, TIME
 from toolkit.providers.scripted import ScriptedSummarizationProvider
 from toolkit.records import Episode, Request
 from toolkit.sweeps import sweep
+from toolkit.sweeps.judging import name_of_score
 from toolkit.sweeps.machine import machine_digest
 
 GRID = {"summary_batch_size": [1, 2], "chunk_tokens": [32, 64]}
@@ -194,6 +197,66 @@ def test_another_score_is_applied_to_what_was_measured(scripted: Any) -> None:
     assert (study.cells["length"] > 0).all()
 
 
+def test_a_score_is_known_by_its_code_and_by_what_it_closes_over(scripted: Any) -> None:
+    """Edited in a notebook it keeps its name, and what the old one said is not shown for the new one."""
+    judged = []
+
+    def weighted(weight: float) -> Any:
+        def score(run: Any, episodes: Any) -> dict[str, float]:
+            judged.append(weight)
+            return {"x": weight}
+
+        return score
+
+    scores = [weighted(1.0), weighted(2.0), weighted(2.0), lambda run, episodes: {"x": 3.0}]
+    scores += [lambda run, episodes: {"x": 4.0}, partial(lambda x, run, episodes: {"x": x}, 5.0)]
+    found = [scripted({"seed": [1]}, score=score).cells["x"].tolist() for score in scores]
+    assert found == [[1.0], [2.0], [2.0], [3.0], [4.0], [5.0]]
+    assert name_of_score(weighted(2.0)) == name_of_score(weighted(2.0)) != name_of_score(weighted(1.0))
+    assert name_of_score(partial(max, 1)) == name_of_score(partial(max, 1)) != name_of_score(partial(max, 2))
+
+
+def test_without_a_score_nothing_is_read_from_the_store(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What judges nothing needs no summaries, and a score's trouble is no trouble then."""
+    scripted(GRID, score=lambda run, episodes: {"x": 1 / 0})
+    monkeypatch.setattr("toolkit.sweeps.measuring.Archive", None)
+    again = scripted(GRID, score=False)
+    assert again.cells["kept"].all()
+    assert again.cells["error"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(np.float32(0.5), 0.5), (np.int64(3), 3.0), (True, 1.0), (None, None), (pd.NA, None)]
+)
+def test_a_score_may_bring_numbers_of_any_kind(scripted: Any, value: Any, shown: float | None) -> None:
+    """NumPy's and pandas' too, which JSON does not know."""
+    for _ in range(2):
+        study = scripted({"seed": [1]}, score=lambda run, episodes: {"x": value})
+        assert study.cells["error"].isna().all()
+        found = study.cells["x"][0]
+        assert pd.isna(found) if shown is None else found == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("makespan_s", 99.0, "'makespan_s' is a column already"),
+        ("status", 99.0, "'status' is a column already"),
+        ("seed", 99.0, "'seed' is a column already"),
+        ("x", "good", "could not convert"),
+    ],
+)
+def test_a_score_replaces_no_measurement(scripted: Any, name: str, value: Any, message: str) -> None:
+    """What is no number, or has the name of another column, is an error of the score alone."""
+    study = scripted({"seed": [1]}, score=lambda run, episodes: {name: value})
+    assert study.cells["status"].tolist() == ["ok"]
+    assert message in study.cells["error"][0]
+    assert study.cells["makespan_s"][0] == study.runs[1, 1].makespan_s
+    assert study.cells["seed"].tolist() == [1]
+
+
 def test_with_a_name_a_sweep_grows(scripted: Any) -> None:
     """Cells are known again by their settings, whatever their number; without a name it is another sweep."""
     first = scripted({"chunk_tokens": [64]}, name="chunks")
@@ -237,6 +300,9 @@ def test_each_row_is_told_as_it_ends(scripted: Any) -> None:
     study = scripted(GRID, on_cell=rows.append)
     assert [row.values["order"] for row in rows] == [1, 2, 3, 4]
     assert {row.cell.number for row in rows} == set(study.cells["cell"])
+    assert repr(rows[0]).startswith("<Row: summary_batch_size=")
+    assert len(repr(rows)) < 4 * 150
+    assert len(repr(rows[0].cell)) < 200
 
 
 def test_the_environment_is_recorded(scripted: Any) -> None:
@@ -264,6 +330,7 @@ def test_it_is_saved_as_files(scripted: Any, tmp_path: Path) -> None:
     record = json.loads((place / "sweep.json").read_text())
     assert record["sweep_id"] == study.id
     assert record["environment"] == study.environment
+    assert record["interrupted"] is False
 
 
 def test_it_shows_itself(scripted: Any) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 import toolkit
 from toolkit.archive import open_store
@@ -22,6 +23,7 @@ from toolkit.keeping import BudgetWarning
 from toolkit.providers.registry import get_provider
 from toolkit.providers.scripted import ScriptedSummarizationProvider
 from toolkit.records import Episode
+from toolkit.store import schema
 from toolkit.store.address import read_address
 from toolkit.store.opened import store_at
 from toolkit.store.sweeps import KeptCell, SweepBook
@@ -277,6 +279,54 @@ def test_dollars_bind_only_who_can_spend_some(scripted: Any) -> None:
     assert statuses(study) == ["ok"] * 3
 
 
+def test_dollars_bind_at_a_server_on_this_machine_that_has_a_price(episodes: list[Episode]) -> None:
+    """It may pass calls on to a paid one: the user has said what they cost, and what may be spent."""
+    with ApiServer() as server:
+        config = Config(
+            provider="openai",
+            model="mine",
+            openai_base_url=server.base_url,
+            limits_url="memory://",
+            prices={"mine": {"input": 100.0, "output": 100.0}},
+        )
+        with pytest.raises(ConfigError, match="would really call openai/mine: 2 cells"):
+            sweep(episodes, config, {"summary_batch_size": [1, 2]}, score=False)
+        assert server.score().paid == 0
+        with pytest.warns(BudgetWarning):
+            study = sweep(
+                episodes, config, {"summary_batch_size": [1, 2]}, score=False, warm_up=False, budget_usd=0.04
+            )
+    assert "cancelled" in statuses(study)
+    assert study.stopped_because is not None
+    assert "of $0.0400 are spent" in study.stopped_because
+
+
+def test_a_price_of_nothing_is_no_price(episodes: list[Episode]) -> None:
+    """A table may say that a local server costs nothing."""
+    with ApiServer() as server:
+        config = Config(
+            provider="openai",
+            model="mine",
+            openai_base_url=server.base_url,
+            limits_url="memory://",
+            prices={"mine": {"input": 0, "output": 0}},
+        )
+        assert statuses(sweep(episodes, config, {"seed": [1]}, score=False)) == ["ok"]
+
+
+def test_a_cell_that_costs_nothing_leaves_the_bound_on_dollars(scripted: Any) -> None:
+    """All cells set the bounds of one budget: those of a paid one at work beside it must stay."""
+    bounds: list[Any] = []
+
+    def look(row: Any) -> None:
+        store = store_at(read_address("memory://"))
+        query = sa.select(schema.budgets.c.limit_nano_usd)
+        bounds.append(store.commit(work=lambda connection: connection.execute(query).scalar_one()))
+
+    scripted(GRID, budget_usd=1.0, budget_calls=100, on_cell=look)
+    assert bounds == [10**9] * 3
+
+
 def test_each_cell_waits_until_the_quota_is_back(episodes: list[Episode]) -> None:
     """Else the second one would pay for what the first one used, and the order would look like an effect."""
     from toolkit.clock import ManualClock
@@ -504,7 +554,12 @@ def test_a_store_that_breaks_ends_the_sweep(scripted: Any, monkeypatch: pytest.M
             raise StoreError("the disk is full")
         begin(self, key, repeat, started_at)
 
+    def lost(self: SweepBook) -> None:
+        self._forget()
+        raise StoreError("the disk is full")
+
     monkeypatch.setattr(SweepBook, "begin", breaks)
+    monkeypatch.setattr(SweepBook, "release", lost)
     study = scripted(GRID, repeats=2)
     assert study.cells.groupby("repeat")["status"].unique().map(list).to_dict() == {
         1: ["ok"],

@@ -15,12 +15,15 @@ from toolkit.archive import open_store
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ToolkitError
 from toolkit.latency import LatencyModel
+from toolkit.providers.scripted import ScriptedSummarizationProvider
 from toolkit.records import Episode
 from toolkit.runs import Run
 from toolkit.sweeps import sweep
+from toolkit.sweeps.cells import make_cells
 from toolkit.testing import ApiServer
 from toolkit.tuning import tune
 from toolkit.tuning.goals import read_goal
+from toolkit.tuning.predicting import Predictor
 
 OVER = {"chunk_tokens": [32, 40, 48, 64, 96, 128], "summary_max_tokens": [8, 10, 12, 14, 16, 18, 20, 22]}
 """48 settings; a text of 128 words is one call at 128 tokens a chunk, and five at 32."""
@@ -208,6 +211,12 @@ def test_where_the_budget_ends_the_furthest_is_taken(scripted: Any) -> None:
     assert scripted.calls <= 40
 
 
+def test_a_budget_that_ends_with_the_pilots_is_what_is_told(scripted: Any) -> None:
+    """Not that their calls were too few to fit a model to."""
+    with pytest.raises(ToolkitError, match=r"no setting could be run to its end: .*is used up"):
+        scripted({"summary_max_tokens": [8, 9]}, budget_calls=4)
+
+
 def test_ctrl_c_brings_the_best_so_far(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was measured furthest; the next start goes on from there."""
     stopping = threading.Event()
@@ -239,6 +248,16 @@ def test_ctrl_c_brings_the_best_so_far(scripted: Any, monkeypatch: pytest.Monkey
     assert calls < scripted.calls < 2 * calls + 150
 
 
+def test_after_ctrl_c_no_more_is_simulated(episodes: list[Episode]) -> None:
+    """A stop would else end one of many simulations, and the others go on."""
+    config = Config(provider="scripted", chunk_tokens=32)
+    cells = make_cells(config, episodes, {"summary_batch_size": [1, 2]}, None, None, 0)
+    predictor = Predictor(config, read_goal("throughput"), 0, None, LatencyModel.constant(1.0, 5))
+    assert set(predictor.predict(cells, episodes)) == {1, 2}
+    predictor.interrupted = True
+    assert predictor.predict(cells, episodes) == {}
+
+
 def test_the_cheapest_setting_and_the_faster_of_two_alike() -> None:
     """Prompts cost the same however many run at a time; overlap costs more."""
     texts = [
@@ -260,7 +279,9 @@ def test_the_cheapest_setting_and_the_faster_of_two_alike() -> None:
             prices={"mine": {"input": 100.0, "output": 100.0}},
         )
         over = {"chunk_overlap_tokens": [0, 60], "summary_batch_size": [1, 4]}
-        best = tune(texts, config, over, goal="cost")
+        with pytest.raises(ConfigError, match=r"would really call openai/mine: .*, \$"):
+            tune(texts, config, over, goal="cost")
+        best = tune(texts, config, over, goal="cost", confirm=True)
         assert best.knobs == {"chunk_overlap_tokens": 0, "summary_batch_size": 4}
         assert best.measure == "cost_usd"
         with pytest.raises(ConfigError, match="no price is known"):
@@ -276,6 +297,39 @@ def test_a_paid_server_is_not_called_unasked(
     with pytest.raises(ConfigError, match=r"this tuning would really call openai/gpt-5\.6-luna: .* calls"):
         tune(episodes, config, {"summary_batch_size": [1, 2, 4]})
     assert open_store().runs().empty
+
+
+def test_a_paid_server_among_free_ones_is_not_called_unasked(scripted: Any) -> None:
+    """Wherever its settings stand: which of them are run nobody knows before."""
+    over = {"provider": ["scripted", "openai"], "summary_batch_size": list(range(1, 21))}
+    asked: list[str] = []
+
+    class Either(ScriptedSummarizationProvider):
+        @property
+        def spends(self) -> bool:
+            return self.config.provider == "openai"
+
+        def generate(self, request: Any) -> Any:
+            asked.append(self.config.provider)
+            return super().generate(request)
+
+    with pytest.raises(ConfigError, match="this tuning would really call"):
+        scripted(over, provider=Either)
+    assert not asked
+
+
+def test_a_model_that_fails_leaves_the_others(scripted: Any) -> None:
+    """Too few of its calls went well to fit anything to: its settings are out, and the rest is tuned."""
+
+    def script(config: Config) -> dict[str, Any]:
+        broken = config.model == "bad"
+        return {"faults": (lambda request, attempt: ValueError("dead")) if broken else None}
+
+    best = scripted({"model": ["good", "bad"], "chunk_tokens": [32, 64, 128]}, script=script)
+    assert best.knobs == {"model": "good", "chunk_tokens": 128}
+    reasons = best.evidence[best.evidence["model"] == "bad"]["dropped"]
+    assert reasons.str.contains("dead").sum() == 2
+    assert reasons.str.contains("could not be simulated").sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -325,6 +379,16 @@ def test_a_goal_is_known_by_its_function() -> None:
 
     names = {read_goal(judge).name for judge in (one, other, "cost")}
     assert len(names) == 3
+
+
+def test_another_function_of_the_same_name_judges_anew(scripted: Any) -> None:
+    """The runs are taken from the store, and what the first one said of them is not."""
+    over = {"summary_max_tokens": [8, 12]}
+    assert scripted(over, goal=lambda run: float(run.config.summary_max_tokens or 0)).value == 12
+    calls = scripted.calls
+    again = scripted(over, goal=lambda run: -float(run.config.summary_max_tokens or 0))
+    assert again.value == -8
+    assert scripted.calls == calls
 
 
 def test_quality_is_measured_against_references(scripted: Any) -> None:

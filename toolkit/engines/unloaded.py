@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.engines.embedded import EMBEDDED
-from toolkit.engines.model_folder import check_folder
+from toolkit.engines.model_folder import check_folder, looks_like_model
 from toolkit.engines.quiet import quiet_transformers
 from toolkit.engines.weights import find_weights
 from toolkit.errors import ModelUnavailable
@@ -75,6 +75,11 @@ class UnloadedModel:
         As those of ``TorchEngine``.
     size : ModelSize or None
         None where it is not known: the model is not here, or is a GGUF file.
+
+    Raises
+    ------
+    ModelUnavailable
+        If the model is here and cannot be used.
     """
 
     def __init__(self, model: str, *, revision: str | None = None, trust_remote_code: bool = False) -> None:
@@ -82,6 +87,9 @@ class UnloadedModel:
         try:
             weights = find_weights(model, revision=revision, progress=False, allow_fetch=False)
         except ModelUnavailable:
+            path = Path(model).expanduser()
+            if model not in EMBEDDED and (path.is_file() or looks_like_model(path)):
+                raise  # It is here, and no run could use it.
             embedded = EMBEDDED.get(model)
             self.on_disk = False
             self.encoder_decoder = False

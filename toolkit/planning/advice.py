@@ -12,8 +12,9 @@ from toolkit.config import Config
 from toolkit.frames import REAL, TEXT, Column
 from toolkit.planning.bounds import Bound
 from toolkit.planning.case import Level
-from toolkit.planning.conflicts import Conflict, counted
+from toolkit.planning.conflicts import Conflict
 from toolkit.planning.suggestions import Suggestion
+from toolkit.runs import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +31,9 @@ PLAN = (
     Column("binds", "bool", "", "whether it is the bottleneck"),
     Column("because", TEXT, "", "how a bound comes about"),
 )
+
+
+LEVELS = ("episodes", "chunks", "requests")
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class Plan:
         return {
             "summary_batch_size": self.config.summary_batch_size,
             "summary_chunk_parallelism": self.config.summary_chunk_parallelism,
+            **dict.fromkeys(LEVELS),
             **{level.name: level.effective for level in self.levels},
             "bottleneck": self.bottleneck,
             "bound_s": self.bound_s,
@@ -163,7 +168,11 @@ class Plan:
         what = f"{counted(self.episodes, 'episode')}, {self.provider}/{self.model}"
         if self.bottleneck is None:
             return f"{what}: nothing is asked"
-        least = "" if self.bound_s is None else f", at least {shown_s(self.bound_s)}"
+        binding = next((bound for bound in self.bounds if bound.name == self.bottleneck), None)
+        if binding is not None and binding.seconds is None:
+            least = "; for how long is not known without a latency model"
+        else:
+            least = "" if self.bound_s is None else f", at least {shown_s(self.bound_s)}"
         return f"{what}: bound by {self.bottleneck.replace('_', ' ')}{least}"
 
     def _amounts(self) -> str:

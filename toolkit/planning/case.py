@@ -236,8 +236,12 @@ class Case:
         found = []
         rate = calls_per_s(self.charges, self.limits)
         if rate is not None and self.latency is not None:
-            # Little's law: in flight = admitted a second x seconds in flight.
-            found.append((rate[0] * self.mean_service_s, rate[1]))
+            let_in_s = {
+                b.name: b.seconds for b in rate_bounds(self.charges, self.limits, self.work.expected, None)
+            }
+            if let_in_s[rate[1]]:  # Else the limit lets all in at once.
+                # Little's law: in flight = admitted a second x seconds in flight.
+                found.append((rate[0] * self.mean_service_s, rate[1]))
         held = held_dimensions(self.limits)
         charge = self.limits.charge_in_force()
         for clause, limit in self.limits.rules().items():
@@ -255,7 +259,7 @@ class Case:
 
     @cached_property
     def bounds(self) -> tuple[Bound, ...]:
-        """The least time by each thing that binds; the first of equal ones is the bottleneck."""
+        """The least time by each thing that binds."""
         known = self.latency is not None
         found = [self._latency_bound()]
         if self.limits is not None and self.charges is not None:
@@ -270,14 +274,18 @@ class Case:
         return tuple(found)
 
     def _latency_bound(self) -> Bound:
-        width = self.chunks if self.slots is None else min(self.chunks, self.slots)
-        seconds = Chains.of(self.timed, width).seconds(self.episodes) if self.latency else None
+        seconds = self._chains_s() if self.latency else None
         steps = max((len(shape) for shape in self.work.expected), default=0)
         because = (
             f"calls wait for others: {min(self.episodes, max(1, self.work.episodes))} episodes at a time, "
             f"{self.chunks} chunks of each, up to {steps} in a row"
         )
         return Bound("latency", seconds, because)
+
+    def _chains_s(self) -> float:
+        """Return the least time of the episodes with the config's widths."""
+        width = self.chunks if self.slots is None else min(self.chunks, self.slots)
+        return Chains.of(self.timed, width).seconds(self.episodes)
 
     def _local_bounds(self, machine: Machine) -> list[Bound]:
         wanted = min(self.episodes, max(1, self.work.episodes)) * min(self.chunks, max(1, self.widest))
@@ -313,20 +321,34 @@ class Case:
 
     @cached_property
     def bottleneck(self) -> str | None:
-        """What binds; None if nothing is asked."""
+        """What binds, the first of equal bounds; None if nothing is asked.
+
+        Where all slots are made use of, calls are as slow by latency as by slots, and it is the slots.
+        """
         if not self.work.episodes:
             return None
         if self.fits_memory is False:
             return "memory"
         if self.bound_s and not (self.latency is None and self.machine):
-            return next(bound.name for bound in self.bounds if bound.seconds == self.bound_s)
+            # The same seconds, added up in another order, differ in their last digits.
+            least = (1 - 1e-9) * self.bound_s
+            binding = [bound.name for bound in self.bounds if (bound.seconds or 0.0) >= least]
+            return "slots" if "slots" in binding and self._needs_slots() else binding[0]
         if self.own_instances and self.machine is not None:
             return self._local_bottleneck(self.machine)
         if self.machine is not None:
             return "cores"  # One engine serves all, with all cores, as long as there is anything to serve.
-        episodes, chunks, _ = self.levels
-        wanted = min(episodes.asked, self.work.episodes) * min(chunks.asked, self.widest)
-        return "slots" if self.slots is not None and wanted > self.slots else "latency"
+        wanted = min(self.episodes, self.work.episodes) * min(self.chunks, self.widest)
+        is_crowded = self.slots is not None and wanted > self.slots
+        return "slots" if is_crowded or self._needs_slots() else "latency"
+
+    def _needs_slots(self) -> bool:
+        """Say whether more slots would be faster, and more episodes or chunks at a time without them not."""
+        if self.slots is None:
+            return False
+        served_s = slots_s(self.timed, self.slots)
+        least = (1 - 1e-9) * served_s
+        return (1 - 1e-9) * self._chains_s() <= served_s and slots_s(self.timed, max(1, self.calls)) < least
 
     def _local_bottleneck(self, machine: Machine) -> str:
         """Say what stops one more episode at a time, which is what costs no waiting for others."""

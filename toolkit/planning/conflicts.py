@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolkit.errors import ConfigError
 from toolkit.limits.laws import DAY, DIMENSIONS, Clause, Dimension
 from toolkit.limits.settings import LimitSettings
 from toolkit.mapreduce import SummarySettings
@@ -12,6 +11,7 @@ from toolkit.planning.bounds import call_charge
 from toolkit.planning.case import Case
 from toolkit.planning.machine import GB
 from toolkit.planning.work import calls
+from toolkit.runs import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,21 +170,9 @@ def _idle(case: Case) -> list[Conflict]:
     return [Conflict("idle", text) for text in found if "=1 " not in text]
 
 
-def refusal(error: Exception) -> Conflict:
-    """Return the conflict of prompts that leave no room for any text."""
-    if isinstance(error, ConfigError):
-        raise error
-    return Conflict("oversize", str(error))
-
-
 def _unit(clause: Clause, *, bare: bool = False) -> str:
     what = clause.dimension.replace("_", " ")
     return what if bare else f"{what} per {'day' if clause.period_s == DAY else 'minute'}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return ``1 chunk``, ``2 chunks``."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _gb(number: float) -> str:

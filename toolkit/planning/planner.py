@@ -109,7 +109,8 @@ class Planner:
         self._episodes = read_episodes(episodes)
         self._latency = latency
         self._machine = machine
-        self._works: dict[tuple[str, str, str, SummarySettings], Work] = {}
+        self._machines: dict[str, Machine] = {}
+        self._works: dict[tuple[str, str, str | None, str, SummarySettings], Work] = {}
 
     def plan(self, config: Config) -> Plan:
         """Plan under one config."""
@@ -153,13 +154,11 @@ class Planner:
         settings = provider.settings()
         if limits is not None:
             settings = within_limits(settings, LimiterCore("plan", limits))
-        key = (provider.name, provider.model, provider.token_counter, settings)
+        key = (provider.name, provider.model, config.model_revision, provider.token_counter, settings)
         work = self._works.get(key)
         if work is None:
             work = self._works[key] = work_of(provider, self._episodes, settings, self._latency)
-        machine = None
-        if provider.runs_here:
-            machine = self._machine = self._machine or Machine.here(config.device)
+        machine = self._machine_of(config) if provider.runs_here else None
         return Case(
             config=config,
             work=work,
@@ -170,6 +169,14 @@ class Planner:
             episodes=config.summary_batch_size,
             chunks=config.summary_chunk_parallelism,
         )
+
+    def _machine_of(self, config: Config) -> Machine:
+        """Return the given machine, or this one with a config's device, looked at once."""
+        if self._machine is not None:
+            return self._machine
+        if config.device not in self._machines:
+            self._machines[config.device] = Machine.here(config.device)
+        return self._machines[config.device]
 
     def _impossible(self, config: Config, provider: SummarizationProvider, error: ContextTooLong) -> Plan:
         """Return the plan of a config whose prompts leave no room for any text."""

@@ -10,7 +10,8 @@ from typing import Any
 from toolkit.config import Config
 from toolkit.planning.bounds import Chains, calls_per_s
 from toolkit.planning.case import Case
-from toolkit.planning.conflicts import counted, smallest_limit
+from toolkit.planning.conflicts import smallest_limit
+from toolkit.runs import counted
 
 SPARE = 1.2
 """Calls are not all equally long: so much more than the mean has to be in flight to lose nothing."""
@@ -90,8 +91,12 @@ def _chunks(case: Case, provider: str, again: Again) -> Suggestion | None:
     if chunk > room:
         least, clause = smallest_limit(limits)
         if clause is not None and room >= 32:
+            overlap = min(case.config.chunk_overlap_tokens, room // 2)
+            changes = {"chunk_tokens": room}
+            if overlap < case.config.chunk_overlap_tokens:  # More than half is no config.
+                changes["chunk_overlap_tokens"] = overlap
             return Suggestion(
-                {"chunk_tokens": room},
+                changes,
                 f"a larger chunk never fits the limit of {least:,} tokens",
                 "none in time: it says what happens anyway",
             )
@@ -139,7 +144,7 @@ def _slots(case: Case, provider: str, again: Again) -> Suggestion | None:
     rate = calls_per_s(case.charges, case.limits)
     if rate is None:
         return None
-    slots = min(math.ceil(SPARE * rate[0] * case.mean_service_s), case.work.episodes * case.widest)
+    slots = min(math.ceil(SPARE * rate[0] * case.mean_service_s), case.work.episodes * case.widest, WIDEST)
     if slots <= case.slots:
         return None
     limits = case.limits.replace(max_concurrent=slots)
@@ -175,7 +180,7 @@ def _widths(case: Case, provider: str, again: Again) -> Suggestion | None:
     if not is_faster:
         gain = "as fast, and nobody waits in vain"
     elif case.latency is not None:
-        gain = f"least time from {_seconds(before_s)} to {_seconds(least_s)}"
+        gain = _gain(case, best) or "with room to keep the limits busy"
     elif case.rows is not None:
         gain = "how much is not known without a latency model"  # Calls in a wider batch take longer.
     else:

@@ -85,11 +85,6 @@ class Work:
         return sum(count for shape, count in self.expected.items() if shape)
 
     @property
-    def longest_input(self) -> int:
-        """Tokens of the longest prompt."""
-        return max((ask.input_tokens for ask, _ in calls(self.most)), default=0)
-
-    @property
     def largest(self) -> int:
         """Tokens of the largest call: its prompt and the cap on its reply."""
         return max((ask.input_tokens + ask.cap for ask, _ in calls(self.most)), default=0)

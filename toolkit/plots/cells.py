@@ -28,6 +28,8 @@ MEASURES = {
 }
 """What a study measures, and the units."""
 NO_KNOBS = frozenset({*MEASURES, "sweep_id", "cell", "repeat", "simulated", "status", "error"})
+MOST_SERIES = 12
+"""Values of a knob that can be told apart by how lines or points look."""
 _UNITS = {
     "_per_minute": "1/min",
     "_per_h": "1/h",
@@ -102,6 +104,24 @@ def levels_of(cells: pd.DataFrame, column: str) -> tuple[list[Any], pd.Series]:
     return levels, places
 
 
+def series_of(cells: pd.DataFrame, by: str | None) -> tuple[list[Any], pd.Series]:
+    """Return the same of the knob by whose values lines or points look different; without one, all are alike.
+
+    Raises
+    ------
+    ConfigError
+        If it has more values than can be told apart.
+    """
+    import pandas as pd
+
+    if not by:
+        return [None], pd.Series(0, index=cells.index)
+    levels, places = levels_of(cells, by)
+    if len(levels) > MOST_SERIES:
+        raise ConfigError(f"by={by!r} has {len(levels)} values, of which {MOST_SERIES} can be told apart")
+    return levels, places
+
+
 def _hashable(value: Any) -> Any:
     """Return a value of a knob as something that can be compared: lists as text, what is missing as None."""
     import pandas as pd
@@ -152,6 +172,15 @@ class Group(NamedTuple):
     def why_empty(self) -> str:
         """Why there is no mean."""
         return "failed" if self.failed == self.rows else "no value"
+
+    @property
+    def left_out(self) -> str:
+        """What the mean is of, where it is not of all rows: ``2 of 3 ok``, ``2 of 3 known``; else nothing."""
+        if self.mean.number == self.rows:
+            return ""
+        # Rows that went well and have no value are as ok as others.
+        what = "ok" if self.mean.number + self.failed == self.rows else "known"
+        return f"{self.mean.number} of {self.rows} {what}"
 
 
 def groups_of(cells: pd.DataFrame, values: pd.Series, places: Sequence[pd.Series]) -> dict[Any, Group]:

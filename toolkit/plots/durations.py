@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_BARS = 24
 """Rows with names that a plot of notebook size has room for."""
+SHORT_S = 0.1
+"""Times below that are read in milliseconds."""
 _COLUMNS = [phase.column for phase in look.WAITS]
 
 
@@ -142,7 +144,7 @@ def latency_ecdf(runs: Any, of: Literal["service", "total"] | None = None, *, ax
     Returns
     -------
     Axes
-        x: seconds; y: percent of the calls.
+        x: seconds, which the ticks give in milliseconds where all are short; y: percent of the calls.
 
     Raises
     ------
@@ -156,11 +158,11 @@ def latency_ecdf(runs: Any, of: Literal["service", "total"] | None = None, *, ax
     several = runs_of(runs)
     one = len(several) == 1
     kinds = [of] if of else ["service", "total"] if one else ["service"]
+    answered = [made(frame_of(run, "calls")) for run in several]
     ax = axes_for(ax)
     legend = []
     drawn = []
-    for number, run in enumerate(several):
-        calls = made(frame_of(run, "calls"))
+    for number, (run, calls) in enumerate(zip(several, answered, strict=True)):
         for place, kind in enumerate(kinds):
             times = np.sort(calls[f"{kind}_s"].dropna().to_numpy(dtype="float64"))
             if not len(times):
@@ -198,6 +200,10 @@ def latency_ecdf(runs: Any, of: Literal["service", "total"] | None = None, *, ax
         log_scale(ax, "x", everything.min(), everything.max())
     else:
         ax.set_xlim(0, 1.05 * everything.max() or 1.0)
+    if 0 < everything.max() < SHORT_S:
+        # In seconds their labels are so long that they run into each other.
+        ax.xaxis.set_major_formatter(lambda at, _: f"{1000 * at:g}")
+        axis = axis.replace("(s)", "(ms)")
     ax.set_ylim(0, 101)
     ax.set_yticks([0, 25, 50, 75, 95, 100])
     return finish(ax, title, notes, x=axis, y=share, legend=legend)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from toolkit.errors import ConfigError
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, log_scale, name_ticks, say_nothing_to_draw
-from toolkit.plots.cells import groups_of, in_intervals, label_of, levels_of, notes_of_cells, values_of
+from toolkit.plots.cells import (
+    groups_of,
+    in_intervals,
+    label_of,
+    levels_of,
+    notes_of_cells,
+    series_of,
+    values_of,
+)
 from toolkit.plots.letters import literal, number, shown
 from toolkit.plots.sources import cells_of
 
@@ -22,14 +29,13 @@ MOST_WRITTEN = 10
 MOST_COLUMNS = 48
 """More numbers than that are put into intervals."""
 MOST_TICKS = 14
-MOST_LINES = 12
 
 
 def heatmap(study: Any, *, x: str, y: str, value: str, ax: Axes | None = None) -> Axes:
     """Draw a measure over two knobs: the mean over repeats, and over all other knobs, which the title names.
 
-    A cell in which every row failed is hatched; one in which some did says how many went well. What the
-    study did not try stays empty.
+    A cell in which every row failed is hatched; one in which some did says how many went well, and one in
+    which some have no value how many have. What the study did not try stays empty.
 
     Parameters
     ----------
@@ -98,8 +104,8 @@ def heatmap(study: Any, *, x: str, y: str, value: str, ax: Axes | None = None) -
             text = number(mean.mean)
             if math.isfinite(mean.half_width):
                 text += f"\n± {number(mean.half_width)}"
-            if mean.number < group.rows:
-                text += f"\n{mean.number} of {group.rows} ok"
+            if group.left_out:
+                text += f"\n{group.left_out}"
             # Dark letters on what is light in cividis, whose lightness grows evenly.
             colour = "black" if mean.mean - low > 0.5 * (high - low) else "white"
         if written:
@@ -157,17 +163,10 @@ def lines(study: Any, *, x: str, y: str, by: str | None = None, ax: Axes | None 
     ConfigError
         If there is no such column, ``y`` has no numbers, or ``by`` has more values than can be told apart.
     """
-    import pandas as pd
-
     cells = cells_of(study, [x, y, *([by] if by else [])])
     values = values_of(cells, y)
     levels, place = levels_of(cells, x)
-    kinds: list[Any] = [None]
-    series = pd.Series(0, index=cells.index)
-    if by:
-        kinds, series = levels_of(cells, by)
-    if len(kinds) > MOST_LINES:
-        raise ConfigError(f"by={by!r} has {len(kinds)} values, of which {MOST_LINES} can be told apart")
+    kinds, series = series_of(cells, by)
     ax = axes_for(ax)
     title, notes = f"{label_of(y)} by {shown(x)}", notes_of_cells(cells, [x, *([by] if by else [])])
     if cells.empty:

@@ -44,13 +44,14 @@ def shown(name: object, width: int = 28) -> str:
 def number(value: float) -> str:
     """Return three significant digits, and all digits before the point."""
     if value == 0 or 1e-3 <= abs(value) < 1e7:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        # From 999.5 on three digits would be those of 1e+03.
+        return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
     return f"{value:.1e}"
 
 
 def seconds(value: float) -> str:
     """Return ``1.5 s`` or ``20 ms``."""
-    return f"{number(value)} s" if value >= 1 or value == 0 else f"{number(1000 * value)} ms"
+    return f"{number(value)} s" if value >= 0.9995 or value == 0 else f"{number(1000 * value)} ms"
 
 
 def span(values: Iterable[float]) -> str:

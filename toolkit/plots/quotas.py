@@ -235,8 +235,14 @@ def quota_share(runs: Any, *, ax: Axes | None = None) -> Axes:
     -------
     Axes
         x: percent of what the law allowed; a bar for each limit.
+
+    Raises
+    ------
+    ConfigError
+        If a run has no frame ``calls``.
     """
     several = runs_of(runs)
+    notes = notes_of(*several)
     ax = axes_for(ax)
     bars = [
         (place, name, share)
@@ -246,7 +252,6 @@ def quota_share(runs: Any, *, ax: Axes | None = None) -> Axes:
     ]
     one = len(several) == 1
     title = title_of(several[0], "Share of the quota used") if one else "Share of the quota used"
-    notes = notes_of(*several)
     axis = "admitted of what was allowed while somebody waited (%)"
     if not bars:
         say_nothing_to_draw(ax, "nobody waited for a limit")
@@ -305,12 +310,6 @@ def _keys(frame: pd.DataFrame) -> list[tuple[str | None, pd.DataFrame]]:
     if "quota_key" not in frame or frame["quota_key"].nunique() < 2:
         return [(None, frame)] if len(frame) else []
     return [(str(key), events) for key, events in frame.groupby("quota_key", sort=False)]
-
-
-def _span(values: Any) -> str:
-    """Return ``5``, or ``3 to 5`` of a limit that changed."""
-    low, high = min(values), max(values)
-    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
 
 
 def _from_zero(ax: Axes) -> None:

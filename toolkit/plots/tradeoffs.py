@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import ConfigError
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, log_scale, name_points, say_nothing_to_draw
-from toolkit.plots.cells import groups_of, key_of, knobs_of, label_of, levels_of, notes_of_cells, values_of
+from toolkit.plots.cells import groups_of, key_of, knobs_of, label_of, notes_of_cells, series_of, values_of
 from toolkit.plots.letters import shown
 from toolkit.plots.sources import cells_of
 from toolkit.runs import counted
@@ -173,20 +173,14 @@ def pareto(
         If there is no such column, a measure has no numbers, or ``by`` has too many values.
     """
     import numpy as np
-    import pandas as pd
 
     cells = cells_of(study, [cost, quality, *([by] if by else [])])
     costs, qualities = values_of(cells, cost), values_of(cells, quality)
+    levels, level = series_of(cells, by)
     knobs = knobs_of(cells)
     key = key_of(cells)
     ax = axes_for(ax)
     title, notes = f"{label_of(quality)} against {label_of(cost)}", notes_of_cells(cells, knobs)
-    levels: list[Any] = [None]
-    level = pd.Series(0, index=cells.index)
-    if by:
-        levels, level = levels_of(cells, by)
-    if len(levels) > 12:
-        raise ConfigError(f"by={by!r} has {len(levels)} values, of which 12 can be told apart")
     # A repeat counts with both measures or with none.
     both = costs.notna() & qualities.notna()
     along, upward = (groups_of(cells, values.where(both), [key]) for values in (costs, qualities))

@@ -373,8 +373,12 @@ class HostedProvider(SummarizationProvider):
 
     @property
     def spends(self) -> bool:
-        """Whether calls may cost money: those to a server on this machine do not."""
-        return not self._where.endpoint.loopback
+        """Whether calls may cost money: those to a server on this machine do not.
+
+        Unless the config's own ``prices`` say that they do: it may pass them on.
+        """
+        price = find_price(self._own_prices, self.model)
+        return not self._where.endpoint.loopback or (price is not None and price.bound_usd(1, 1) > 0)
 
     def _limit_settings(self, law: str, **numbers: Any) -> LimitSettings:
         """Return limits with the config's own way of counting; ``law`` is the vendor's."""

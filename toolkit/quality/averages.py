@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ConfigError
-from toolkit.frames import COUNT, REAL, TEXT, Column
+from toolkit.frames import COUNT, REAL, TEXT, Column, frame_of
 from toolkit.intervals import mean_interval
-from toolkit.quality.scoring import FIGURES, ROUGE_COLUMNS, SCORES, frame_of
+from toolkit.quality.scoring import FIGURES, ROUGE_COLUMNS, SCORES
 
 if TYPE_CHECKING:
     import pandas as pd

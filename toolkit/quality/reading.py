@@ -7,10 +7,10 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from toolkit.frames import REAL, TEXT, Column
+from toolkit.frames import REAL, TEXT, Column, frame_of
 from toolkit.harmless import for_terminal
 from toolkit.quality.references import References, references_of
-from toolkit.quality.scoring import SCORES, frame_of, scores
+from toolkit.quality.scoring import SCORES, scores
 from toolkit.records import Episode
 from toolkit.runs import Run
 
@@ -128,6 +128,7 @@ def side_by_side(
     texts = [{record.episode_id: record.summary.text or None for record in run.records} for run in runs]
     known = {episode.id: episode for episode in episodes}
     by_episode = references_of(episodes, references, kind)
+    columns = TEXTS if blind else (*TEXTS, *STATUSES, *_score_columns())
     rows, key = [], []
     for episode_id in dict.fromkeys([*texts[0], *texts[1]]):
         sides = [0, 1]
@@ -139,6 +140,8 @@ def side_by_side(
         )
         for name in by_episode[episode_id] or [None]:
             row: dict[str, Any] = {
+                # Of an episode that is in one of the runs only the other side is null.
+                **dict.fromkeys(column.name for column in columns),
                 "episode_id": episode_id,
                 "title": known[episode_id].title,
                 "kind": name,
@@ -149,7 +152,6 @@ def side_by_side(
                 own = tables[side].get((episode_id, name), {})
                 row |= {f"{place}_{measure}": value for measure, value in own.items()}
             rows.append(row)
-    columns = TEXTS if blind else (*TEXTS, *STATUSES, *_score_columns())
     labels = ("left", "right") if blind else (_label(run_a), _label(run_b))
     return SideBySide(frame_of(columns, rows), frame_of(KEY, key), labels)
 

@@ -37,7 +37,6 @@ def references_of(
     ConfigError
         If a reference is for no episode here, one has no kind where others have, or kinds are stated twice.
     """
-    ids = [episode.id for episode in episodes]
     if references is None:
         references = {episode.id: episode.reference or "" for episode in episodes}
     if any(isinstance(value, Mapping) for value in references.values()):
@@ -46,9 +45,9 @@ def references_of(
             raise ConfigError("references already come by kind; leave out kind=")
     else:
         by_kind = _by_kind({name: str(text) for name, text in references.items() if _said(text)}, kind)
-    found: dict[str, dict[str, str]] = {name: {} for name in ids}
+    found: dict[str, dict[str, str]] = {episode.id: {} for episode in episodes}
     for name_of_kind, texts in by_kind.items():
-        _check_ids(texts, ids)
+        _check_ids(texts, found)
         for episode_id, text in texts.items():
             if _said(text):
                 found[episode_id][name_of_kind] = text
@@ -80,7 +79,7 @@ def _by_kind(texts: Mapping[str, str], kind: str | Mapping[str, str] | None) -> 
     return by_kind
 
 
-def _check_ids(given: Iterable[str], ids: Sequence[str]) -> None:
+def _check_ids(given: Iterable[str], ids: Mapping[str, object]) -> None:
     for name in given:
         if name not in ids:
             raise ConfigError(f"references: there is no episode {name!r}; {nearest_name(name, ids)}")

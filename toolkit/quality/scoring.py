@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ConfigError
-from toolkit.frames import COUNT, REAL, TEXT, Column
-from toolkit.harmless import whole_characters
+from toolkit.frames import COUNT, REAL, TEXT, Column, frame_of
 from toolkit.quality.measures import ROUGE, Figures, Rouge, Source, figures, rouge
 from toolkit.quality.references import References, references_of
 from toolkit.records import Episode
@@ -100,7 +99,9 @@ def scores(
     rows: list[dict[str, Any]] = []
     for record in run.records:
         own = by_episode[record.episode_id]
-        row = {
+        row: dict[str, Any] = {
+            # What is not measured below is null.
+            **dict.fromkeys(column.name for column in SCORES),
             "run_id": run.id,
             "episode_id": record.episode_id,
             "provider": run.provider,
@@ -120,19 +121,3 @@ def _rouge_cells(found: Mapping[str, Rouge]) -> dict[str, float]:
     for name, score in found.items():
         cells |= {name: score.f, f"{name}_precision": score.precision, f"{name}_recall": score.recall}
     return cells
-
-
-def frame_of(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make a frame of exactly the declared columns and types; what a row has not is null."""
-    import pandas as pd
-
-    def cell(value: Any) -> Any:
-        return whole_characters(value) if isinstance(value, str) else value
-
-    taken = list(rows)
-    return pd.DataFrame(
-        {
-            column.name: pd.Series([cell(row.get(column.name)) for row in taken], dtype=column.dtype)
-            for column in columns
-        }
-    )

@@ -53,6 +53,7 @@ class Figures:
         self.simulated = is_simulated(run)
         self.episodes: dict[str, int] = run.counts()
         self.summarized = self.episodes.get(Status.OK, 0) + self.episodes.get(Status.PARTIAL, 0)
+        self.given: int = run.episodes_given or sum(self.episodes.values())
         self.totals: dict[str, Any] = dict(run.totals())
         self.calls: int = self.totals["calls"]
         self.calls_reused: int = self.totals["calls_reused"]

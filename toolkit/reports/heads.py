@@ -8,7 +8,6 @@ from toolkit.reports.parts import Alert, Tile
 from toolkit.reports.wording import (
     NONE,
     count,
-    counted,
     duration,
     listed,
     moment,
@@ -17,6 +16,7 @@ from toolkit.reports.wording import (
     plain,
     real,
 )
+from toolkit.runs import counted
 
 
 def facts_of(of: Figures) -> list[tuple[str, str]]:
@@ -79,14 +79,13 @@ def alerts_of(of: Figures) -> list[Alert]:
 def tiles_of(of: Figures) -> list[Tile]:
     """Return the headline figures of a run."""
     run, longest = of.run, of.longest_phase
-    given = of.run.episodes_given or sum(of.episodes.values())
     # Of a run that goes on, those that have not ended are not lost.
     names = {"cancelled": "under way"} if run.state == "running" else {}
     ended = listed([f"{number:,} {names.get(status, status)}" for status, number in of.episodes.items()])
     rate_note = "not stated: calls were reused" if of.calls_reused else ""
     at_once = f"{real(of.at_once)} calls under way at a time" if of.at_once else ""
     return [
-        Tile("Episodes summarized", f"{of.summarized:,} of {given:,}", ended),
+        Tile("Episodes summarized", f"{of.summarized:,} of {of.given:,}", ended),
         Tile("Makespan", duration(of.makespan_s), reuse_note(of)),
         Tile("Episodes an hour", real(of.episodes_per_h), rate_note),
         Tile(

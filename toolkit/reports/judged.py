@@ -101,4 +101,6 @@ def _scores(table: pd.DataFrame) -> Part:
 
 
 def _value(value: Any) -> str:
+    # A column of flags without nulls gives numpy's, which are no bool.
+    value = value.item() if hasattr(value, "item") else value
     return ("yes" if value else "no") if isinstance(value, bool) else real(value)

@@ -25,8 +25,8 @@ from toolkit.reports.plotted import MOST_OVERLAID, plots_of_runs
 from toolkit.reports.readings import MOST_CHARACTERS, MOST_SUMMARIES, REFERENCE, references_of, writing_of
 from toolkit.reports.settings import NO_SECRETS, differing, flat, meaning_of, settings_parts, written
 from toolkit.reports.tables import errors_of, name_of
-from toolkit.reports.wording import NONE, count, counted, duration, listed, money, percent, plain, real
-from toolkit.runs import Run
+from toolkit.reports.wording import NONE, count, duration, listed, money, percent, plain, real
+from toolkit.runs import Run, counted
 
 
 def page_of_runs(runs: Sequence[Run], episodes: Sequence[Episode]) -> Page:
@@ -80,7 +80,7 @@ def _figures(several: Sequence[Figures], names: Sequence[str]) -> Part:
         "provider": lambda of: plain(of.run.provider, 80),
         "model": lambda of: plain(of.run.model, 80),
         "state": lambda of: f"{of.run.state}, simulated" if of.simulated else of.run.state,
-        "episodes summarized": lambda of: f"{of.summarized:,} of {sum(of.episodes.values()):,}",
+        "episodes summarized": lambda of: f"{of.summarized:,} of {of.given:,}",
         "makespan": lambda of: ", ".join(filter(None, [duration(of.makespan_s), reuse_note(of)])),
         "episodes an hour": lambda of: real(of.episodes_per_h),
         "output tokens/s": lambda of: real(of.tokens_per_s("output_tokens")),

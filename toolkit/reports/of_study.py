@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import plots
 from toolkit.intervals import Mean, mean_interval
-from toolkit.plots.cells import MEASURES, NO_KNOBS, failed, key_of, knobs_of, label_of, levels_of, values_of
-from toolkit.plots.grids import MOST_LINES
+from toolkit.plots.cells import (
+    MEASURES,
+    MOST_SERIES,
+    failed,
+    key_of,
+    knobs_of,
+    label_of,
+    levels_of,
+    values_of,
+)
 from toolkit.plots.letters import shown
 from toolkit.plots.sources import cells_of
 from toolkit.reports.parts import Absent, Alert, Column, Fold, Page, Part, Section, Table, Text, Tile, cut
 from toolkit.reports.pictures import picture
 from toolkit.reports.plotted import in_order
 from toolkit.reports.settings import environment_parts, settings_parts, written
-from toolkit.reports.wording import NONE, count, counted, is_missing, listed, moment, plain, real
+from toolkit.reports.wording import NONE, count, is_missing, listed, moment, plain, real
+from toolkit.runs import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +36,8 @@ MOST_LINE_KNOBS = 4
 LESS_IS_BETTER = ("makespan_s", "rate_limited_attempts", "cost_usd", "peak_rss_mb")
 SPEED = ("episodes_per_h", "makespan_s", "output_tokens_per_s")
 QUALITY = ("rougeL", "rouge1", "rouge2")
+_COUNTS = ("repeat", "order", "calls", "calls_reused")
+"""Columns of a study's rows that are shown as whole numbers."""
 _BEST = (
     ("Fastest", SPEED[0], "episodes/h"),
     ("Cheapest", "cost_usd", "USD"),
@@ -71,7 +82,8 @@ class _Study:
 
     def __init__(self, study: Any) -> None:
         self.study = study
-        self.cells: pd.DataFrame = cells_of(study, [])
+        # Numbered anew: in studies that were put together several rows may have the same label.
+        self.cells: pd.DataFrame = cells_of(study, []).reset_index(drop=True)
         self.knobs: list[str] = [
             str(knob) for knob in getattr(study, "knobs", ()) if str(knob) in self.cells
         ] or knobs_of(self.cells)
@@ -84,6 +96,7 @@ class _Study:
             for name in [*MEASURES, *extra]
             if name in self.cells and (values := values_of(self.cells, name)).notna().any()
         }
+        self._means: dict[str, dict[Any, Mean]] = {}
         self.name = str(getattr(study, "name", None) or getattr(study, "id", None) or self._id())
 
     def _id(self) -> str:
@@ -91,7 +104,11 @@ class _Study:
 
     def mean(self, measure: str, cell: int) -> Mean:
         """Return the mean of a measure over the repeats of a cell."""
-        return mean_interval(self.values[measure][self.key == cell])
+        if measure not in self._means:
+            # Of all cells at once: picking the rows of each would take a pass over all rows.
+            repeats = self.values[measure].groupby(self.key, sort=False)
+            self._means[measure] = {number: mean_interval(own) for number, own in repeats}
+        return self._means[measure][cell]
 
     def setting(self, place: Any) -> str:
         """Return what tells a row's cell from the others."""
@@ -172,8 +189,12 @@ def _tiles(of: _Study) -> list[Tile]:
 
 
 def _best(of: _Study, measure: str) -> tuple[Any, Mean] | None:
-    """Return a row of the cell with the best mean; nothing to choose from is no choice."""
-    means = [(cell, of.mean(measure, cell)) for cell in of.key.drop_duplicates()]
+    """Return a row of the cell with the best mean; nothing to choose from is no choice.
+
+    Cells of which a repeat failed are left out, as ``Sweep.best`` leaves them out.
+    """
+    unsure = set(of.key[of.cells["status"] == "failed"]) if "status" in of.cells else set()
+    means = [(cell, of.mean(measure, cell)) for cell in of.key.drop_duplicates() if cell not in unsure]
     known = [(cell, mean) for cell, mean in means if mean.number]
     if len({mean.mean for _, mean in known}) < 2:
         return None
@@ -187,9 +208,7 @@ def _interval(mean: Mean) -> str:
         return NONE
     if not math.isfinite(mean.half_width):
         return real(mean.mean)
-    # What rounding leaves of repeats that are all the same.
-    half = mean.half_width if mean.half_width > 1e-12 * abs(mean.mean) else 0.0
-    return f"{real(mean.mean)} ± {real(half)}"
+    return f"{real(mean.mean)} ± {real(mean.half_width)}"
 
 
 def _begin(text: str) -> str:
@@ -255,7 +274,7 @@ def _plots(of: _Study) -> list[Part]:
     if len(ordered) >= 2:
         x, y = ordered[:2]
         parts += [_heatmap(of, x, y, measure) for measure in measures]
-        if len(levels_of(of.cells, y)[0]) <= MOST_LINES:
+        if len(levels_of(of.cells, y)[0]) <= MOST_SERIES:
             parts.append(_lines(of, x, measures[0], y))
     if len(ordered) != 2:
         for knob in ordered[:MOST_LINE_KNOBS]:
@@ -375,19 +394,13 @@ def _row(of: _Study, place: Any, names: Sequence[str]) -> list[str]:
     return [
         _cell_name(of, place, int(of.key.loc[place])),
         *(_value(row[knob]) for knob in of.knobs),
-        *(_written(name, row.get(name)) for name in names),
+        *(_written(name, row.get(name), name in of.values) for name in names),
     ]
 
 
-def _written(name: str, value: Any) -> str:
+def _written(name: str, value: Any, is_measure: bool) -> str:
     if is_missing(value):
         return "" if name == "error" else NONE
-    if isinstance(value, str):
-        return plain(value, 500)
-    return (
-        real(value)
-        if name in MEASURES
-        else count(value)
-        if name not in NO_KNOBS or name == "repeat"
-        else str(value)
-    )
+    if is_measure:
+        return real(value)
+    return count(value) if name in _COUNTS and not isinstance(value, str) else plain(value, 500)

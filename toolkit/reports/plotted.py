@@ -12,8 +12,8 @@ from toolkit.reports.figures import Figures
 from toolkit.reports.parts import Absent, Part, Picture
 from toolkit.reports.pictures import picture
 from toolkit.reports.tables import NO_LIMITER, NOT_WRITTEN
-from toolkit.reports.wording import count, counted, duration, listed, percent, plain, real
-from toolkit.runs import Run
+from toolkit.reports.wording import count, duration, listed, percent, plain, real
+from toolkit.runs import Run, counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -61,7 +61,7 @@ def duration(seconds: Any) -> str:
     if is_missing(seconds):
         return NONE
     value = float(seconds)
-    if 0 < value < 1:
+    if 0 < value < 0.9995:
         return f"{number(1000 * value)} ms"
     if value < 120:
         return f"{value:.1f} s"
@@ -76,11 +76,6 @@ def moment(epoch_s: float | None) -> str:
     if not epoch_s:
         return NONE
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def counted(number_of: int, noun: str) -> str:
-    """Return ``1 call``, ``12,000 calls``."""
-    return f"{number_of:,} {noun}{'s' * (number_of != 1)}"
 
 
 def listed(words: list[str]) -> str:

@@ -1,4 +1,8 @@
-"""``Batches``: a local model's queue on the agenda; it merges requests as ``toolkit.engines.queue`` does."""
+"""``Batches``: a local model's queue on the agenda; it merges requests as ``toolkit.engines.queue`` does.
+
+What it does not know is the time in which the client makes prompts ready, memory that runs out, and cores
+that are shared, so that the widths of batches mostly agree with real ones and their times need not.
+"""
 
 from __future__ import annotations
 

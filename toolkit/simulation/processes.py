@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 from toolkit.calls import Admit, Attempt, Pause
@@ -127,7 +128,8 @@ class Process:
         try:
             entered = world.limiter.enter(step.demand, step.order, self)
         except Exception as refusal:
-            self.resume(refusal)
+            # Not from within this step: a thousand refusals in a row would be as deep a stack.
+            world.agenda.after(0.0, partial(self.resume, refusal))
             return
         if isinstance(entered, Admission):
             self._admitted(entered)

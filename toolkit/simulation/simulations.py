@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, overload
 
 from toolkit.config import Config
@@ -76,8 +77,8 @@ def simulate(
     faults : Faults, optional
         What goes wrong at the server by chance; by default nothing.
     provider : SummarizationProvider, optional
-        Whose prompts, counts, limits and prices hold; by default one of the config's that loads nothing, and
-        estimates the tokens of a local model.
+        Whose prompts, chunks, counts, limits and prices hold, whatever ``config`` says of them; by default
+        one of the config's that loads nothing, and estimates the tokens of a local model.
     began_at : int, optional
         Epoch seconds of the beginning, on which limits of calendar minutes depend; by default the seed
         chooses a moment of a minute.
@@ -96,6 +97,10 @@ def simulate(
     -----
     Answers in the store are not reused and budgets bound nothing here. Limits are those of the config, full
     at the beginning, and the server keeps to the law that it states.
+
+    How well it predicts has been measured for hosted models (``tests/benchmarks/bench_prediction.py``). Of
+    local ones it says how requests are merged into batches, but not how long these take: against real runs
+    the widths of batches mostly agreed, and times were off by a factor of up to 3. Do not rely on them.
 
     Examples
     --------
@@ -139,9 +144,12 @@ def simulate(
 
     if seeds is None:
         return play(seed)
-    lucks = range(seed, seed + seeds) if isinstance(seeds, int) else list(seeds)
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        lucks: Sequence[int] = list(seeds)
+    else:
+        lucks = range(seed, seed + seeds) if isinstance(seeds, int) else []
     if not lucks:
-        raise ConfigError(f"seeds={seeds!r} must be at least one")
+        raise ConfigError(f"seeds={seeds!r} must be at least one, as a number or a list")
     return Simulations(play, lucks)
 
 
@@ -150,7 +158,7 @@ def _check(episodes: Sequence[object]) -> None:
         raise ConfigError("there are no episodes to simulate")
     seen: set[str] = set()
     for number, episode in enumerate(episodes):
-        is_size = isinstance(episode, int) and not isinstance(episode, bool) and episode > 0
+        is_size = isinstance(episode, Integral) and not isinstance(episode, bool) and int(episode) > 0
         if not (is_size or isinstance(episode, Episode)):
             raise ConfigError(
                 f"{episode!r} is neither an Episode nor a size: a whole number of tokens from 1 on"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any, cast
 
 from toolkit.calls import Attempt, Calls, Pause
@@ -106,7 +106,7 @@ class Simulator:
             self._cancel(number, episode)
         limiter = self._limiter
         return Run(
-            id=self._id(len(known)),
+            id=self._id(known),
             config=self._config,
             provider=self._provider.name,
             model=self._provider.model,
@@ -119,9 +119,16 @@ class Simulator:
             simulated=True,
         )
 
-    def _id(self, episodes: int) -> str:
-        told = f"{self._config.shown()} {self._latency} {self._faults} {self._seed} {episodes}"
-        return "sim-" + hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
+    def _id(self, episodes: Iterable[Episode | int]) -> str:
+        """Return a name that two runs share only if they are the same."""
+        told = hashlib.blake2b(digest_size=6)
+        luck = self._seed, self._clock.when(0)
+        for part in (self._config.shown(), astuple(self._latency), astuple(self._faults), luck):
+            told.update(f"{part}\n".encode())
+        for episode in episodes:
+            size = f"{episode.id} {episode.transcript}" if isinstance(episode, Episode) else f"{episode}"
+            told.update(f"{len(size)} {size}\n".encode(errors="surrogatepass"))
+        return f"sim-{told.hexdigest()}"
 
     # Episodes
 
@@ -194,15 +201,20 @@ class Simulator:
             if len(requests) == 1:
                 outcomes = [(yield from calls.steps(requests[0]))]
                 continue
-            found: dict[int, Outcome] = {}
+            found: dict[int, Outcome | Exception] = {}
             jobs = (self._chunk(calls, request, place, found) for place, request in enumerate(requests))
             width = min(self._config.summary_chunk_parallelism, len(requests))
             yield lanes(jobs, width)
-            outcomes = [found[place] for place in range(len(requests))]
+            outcomes = [_known(found[place]) for place in range(len(requests))]
 
-    def _chunk(self, calls: Calls, request: Request, place: int, found: dict[int, Outcome]) -> Steps:
+    def _chunk(
+        self, calls: Calls, request: Request, place: int, found: dict[int, Outcome | Exception]
+    ) -> Steps:
         """Make one of several calls, and leave its place free for as long as it takes to take the next."""
-        found[place] = yield from calls.steps(request)
+        try:
+            found[place] = yield from calls.steps(request)
+        except Exception as error:  # as wrong as it is, it is the episode's
+            found[place] = error
         if self._latency.gap_s:
             yield Pause(self._latency.gap_s)
 
@@ -260,3 +272,10 @@ class Simulator:
 
     def _why_stopped(self) -> str:
         return f"{_STOPPED}: {self._fatal}" if self._fatal else _STOPPED
+
+
+def _known(outcome: Outcome | Exception) -> Outcome:
+    """Return what became of a call; raise what broke it."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

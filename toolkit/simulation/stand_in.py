@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 from toolkit.config import Config
-from toolkit.errors import AuthenticationFailed
 from toolkit.mapreduce import SummarySettings
 from toolkit.protocols import RetryDecision
 from toolkit.providers.base import SummarizationProvider
@@ -24,7 +23,6 @@ from toolkit.tokens import (
     estimate_tokens,
 )
 
-NO_KEY = "a-simulation-needs-none"
 LOCAL_CONTEXT_TOKENS = 8192
 LOCAL_TEMPLATE_TOKENS = 32
 """Of a chat template, about; the model that would tell is not loaded."""
@@ -69,13 +67,7 @@ def stand_in(config: Config) -> SummarizationProvider:
     kind = provider_class(config.provider)
     if issubclass(kind, TransformersSummarizationProvider):
         return Unloaded(config)
-    try:
-        return kind(config)
-    except AuthenticationFailed:
-        setting = f"{config.provider}_api_key"
-        if setting not in Config.model_fields or getattr(config, setting) is not None:
-            raise
-        return kind(config.replace(**{setting: NO_KEY}))
+    return kind.for_planning(config)
 
 
 class Rehearsed:

@@ -30,9 +30,6 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 """Between tries to write into a store that cannot be written."""
 PROBE_B = 64 * 1024
 """Bytes that must find room before a store counts as well again: more than one call takes."""
-GATHER_S = 0.002
-"""Between the transactions of several threads: with 32 that make 700 calls a second it halves their number,
-and the processor has more time for the calls themselves (bench_hosted.py). A lone thread never waits."""
 
 
 class _Entry:
@@ -71,8 +68,6 @@ class Commits:
         self._line: deque[_Entry] = deque()
         self._line_lock = threading.Lock()
         self._led = False
-        # By which thread the last transaction was done, and when it ended.
-        self._wrote = 0, 0.0
         self._failing_since: float | None = None
         self._gave_up_at: float | None = None
         self._late_error: BaseException | None = None
@@ -166,22 +161,14 @@ class Commits:
                 self.commit()
         self._database.close()
 
-    def _gather(self) -> None:
-        """Let some more come into line, if another thread has only just written: they write often."""
-        me, now = threading.get_ident(), self._clock.now()
-        if self._wrote[0] not in (0, me) and 0.0 <= now - self._wrote[1] < GATHER_S:
-            self._clock.sleep(GATHER_S - (now - self._wrote[1]))
-
     def _commit_line(self, own: _Entry) -> None:
         batch: list[_Entry] = []
         try:
-            self._gather()
             with self._line_lock:
                 batch += self._line
                 self._line.clear()
             self._write_all(batch)
         finally:
-            self._wrote = threading.get_ident(), self._clock.now()
             # What Ctrl-C ends here is this thread's alone: another leads the others.
             with self._line_lock:
                 left = [entry for entry in batch if not entry.done]

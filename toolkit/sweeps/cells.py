@@ -7,7 +7,7 @@ import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple, get_args
 
@@ -47,7 +47,7 @@ class Cell:
 
     number: int
     knobs: Mapping[str, Any]
-    config: Config
+    config: Config = field(repr=False)
     key: str
 
     @property

@@ -24,6 +24,7 @@ OPTIONS = (
     "warm_up",
 )
 """Arguments of ``sweep`` that may stand at the top of a file."""
+YES_OR_NO = ("confirm", "rest", "warm_up")
 TABLES = ("grid", "cells", "config", "latency")
 
 
@@ -70,6 +71,9 @@ def read_sweep_file(path: str | Path) -> SweepFile:
     for name in ("config", "latency"):
         if not isinstance(told.get(name, {}), dict):
             raise ConfigError(f"{path}: {name} must be a table, [{name}]")
+    for name in YES_OR_NO:
+        if not isinstance(told.get(name, False), bool):
+            raise ConfigError(f"{path}: {name}={told[name]!r} must be true or false")
     options = {name: told[name] for name in (*OPTIONS, "grid", "cells") if name in told}
     if "latency" in told:
         try:

@@ -17,6 +17,7 @@ from toolkit.records import Episode, Status
 from toolkit.runs import Run
 from toolkit.sweeps.cells import Cell
 from toolkit.sweeps.figures import Ended, Score, how_it_ended, measure
+from toolkit.sweeps.judging import checked_scores
 from toolkit.sweeps.machine import forget_peak, peak_rss_mb
 from toolkit.sweeps.order import Planned, not_reached
 from toolkit.sweeps.results import Row
@@ -135,7 +136,9 @@ class Measuring:
             return None
         record = json.loads(found.figures)
         if record["scored_by"] != self._scored_by and found.run_id is not None:
-            record["scores"], error = self._scores(Archive(self._address).run(found.run_id))
+            record["scores"], error = {}, None
+            if self._score is not None:
+                record["scores"], error = self._scores(planned.cell, Archive(self._address).run(found.run_id))
             if found.status == Status.OK:
                 record["figures"]["error"] = error
         if found.run_id is not None:
@@ -185,7 +188,7 @@ class Measuring:
         wrong = None
         if isinstance(found, Run):
             self.run_ids[cell.number, repeat] = found.id
-            scores, wrong = self._scores(found)
+            scores, wrong = self._scores(cell, found)
         values["error"] = values["error"] or wrong
         record = {
             "figures": values,
@@ -223,8 +226,7 @@ class Measuring:
         try:
             if self._stop.is_set():
                 stop.set()
-            own = self._make(cell.config)
-            config = self._budget.within(cell.config, f"sweep {self._id}", spends=own.spends).replace(
+            config = self._budget.within(cell.config, f"sweep {self._id}").replace(
                 repeat=repeat or 1, reuse="run" if goes_on else "none"
             )
             provider = self._make(config) if self._own_provider else None
@@ -246,12 +248,12 @@ class Measuring:
             if provider is not None:
                 provider.close()
 
-    def _scores(self, found: Run) -> tuple[dict[str, float | None], str | None]:
+    def _scores(self, cell: Cell, found: Run) -> tuple[dict[str, float | None], str | None]:
         """Return the scores of a run, or none of them and why: what was measured is worth more."""
         if self._score is None:
             return {}, None
         try:
-            return dict(self._score(found, self._episodes)), None
+            return checked_scores(self._score(found, self._episodes), cell.knobs), None
         except Exception as error:
             return {}, f"the score raised {type(error).__name__}: {error}"
 

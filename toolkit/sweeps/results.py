@@ -34,6 +34,9 @@ class Row(NamedTuple):
     repeat: int
     values: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"<Row: {describe_row(self)}>"
+
 
 class Runs(Mapping[tuple[int, int], Run]):
     """The runs of a sweep by cell and repeat: read from the store, or simulated again, when asked for."""
@@ -294,7 +297,7 @@ class Sweep:
         return place
 
     def record(self) -> dict[str, Any]:
-        """Return what the sweep was, as values that JSON can hold: settings, order, environment."""
+        """Return what the sweep was, as values that JSON can hold: settings, seed, environment, end."""
         return {
             "sweep_id": self.id,
             "name": self.name,
@@ -303,6 +306,7 @@ class Sweep:
             "knobs": list(self.knobs),
             "config": self.config.shown(),
             "environment": self.environment,
+            "interrupted": self.interrupted,
             "stopped_because": self.stopped_because,
         }
 

@@ -38,18 +38,16 @@ class Budget(NamedTuple):
         """Whether anything is bounded."""
         return any(limit is not None for limit in self)
 
-    def within(self, config: Config, name: str, *, spends: bool) -> Config:
+    def within(self, config: Config, name: str) -> Config:
         """Return a cell's config that draws from this budget.
 
-        Dollars bind only who can spend some: of a local model no price is known.
+        All of it, also where a cell spends no dollars: each start sets the bounds for all who share it.
         """
-        usd = self.usd if spends else None
-        shares = usd is not None or self.tokens is not None or self.calls is not None
         return config.replace(
-            budget_usd=usd,
+            budget_usd=self.usd,
             budget_tokens=self.tokens,
             budget_calls=self.calls,
-            budget_name=(config.budget_name or name) if shares else None,
+            budget_name=(config.budget_name or name) if self.is_set else None,
         )
 
 
@@ -62,10 +60,13 @@ def check_consent(
     *,
     confirm: bool,
     what: str = "this sweep",
+    runs: int | None = None,
 ) -> None:
     """Refuse to call a paid server without a budget or consent, and a budget in dollars without prices.
 
-    If the calls may take more than the budget holds, warn: the sweep would stop on its way.
+    If the calls may take more than the budget holds, warn: the sweep would stop on its way. With ``runs`` so
+    many are made, nobody knows of which cells, and each is taken for the dearest; else each cell has
+    ``repeats``.
 
     Raises
     ------
@@ -84,11 +85,14 @@ def check_consent(
                     f"budget_usd: no price is known of {provider.name}/{provider.model} in {cell.shown}; set "
                     "prices=, or take budget_tokens or budget_calls instead"
                 )
-    need = _need(paid, episodes)
-    calls, tokens = repeats * need.calls, repeats * need.tokens
-    usd = None if need.usd is None else repeats * need.usd
+    needs = _needs([provider for _, provider in paid], episodes)
+    over, times = (max, runs) if runs is not None else (sum, repeats)
+    calls, tokens = times * over(need.calls for need in needs), times * over(need.tokens for need in needs)
+    known = [need.usd for need in needs if need.usd is not None]
+    usd = times * over(known) if len(known) == len(needs) else None
     names = ", ".join(dict.fromkeys(f"{provider.name}/{provider.model}" for _, provider in paid))
-    told = f"{len(paid)} cells x {repeats} make up to {calls} calls, {tokens} tokens"
+    told = f"{len(paid)} cells x {repeats}" if runs is None else f"{runs} runs of all episodes"
+    told += f" make up to {calls} calls, {tokens} tokens"
     told += "" if usd is None else f", ${usd:.2f}"
     if not budget.is_set:
         raise ConfigError(
@@ -113,18 +117,15 @@ def _paid(cell: Cell, make: MakeProvider) -> SummarizationProvider | None:
     return provider if provider.spends else None
 
 
-def _need(paid: Sequence[tuple[Cell, SummarizationProvider]], episodes: Sequence[Episode]) -> Need:
-    """Return what the cells take together; those that ask the same are worked out once."""
+def _needs(paid: Sequence[SummarizationProvider], episodes: Sequence[Episode]) -> list[Need]:
+    """Return what each takes; for those that ask the same it is worked out once."""
     known: dict[str, Need] = {}
-    calls = tokens = 0
-    usd: float | None = 0.0
-    for _, provider in paid:
+    needs = []
+    for provider in paid:
         asked = repr((provider.identity(), provider.settings(), provider.limits(), provider.config.prices))
         if asked not in known:
             known[asked] = Need()
             with suppress(ToolkitError):  # a prompt that leaves no room: nothing is asked then
                 known[asked] = need_of(provider, episodes)
-        need = known[asked]
-        calls, tokens = calls + need.calls, tokens + need.tokens
-        usd = None if usd is None or need.usd is None else usd + need.usd
-    return Need(calls, tokens, usd)
+        needs.append(known[asked])
+    return needs

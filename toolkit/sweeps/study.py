@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
-from toolkit.errors import ConfigError
+from toolkit.errors import ConfigError, StoreError
 from toolkit.interrupts import Interrupts
 from toolkit.latency import LatencyModel
 from toolkit.limits import StopEvent
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode
 from toolkit.sweeps.cells import Cell, make_cells, shuffled
-from toolkit.sweeps.figures import Score, rouge_of
+from toolkit.sweeps.figures import Score
+from toolkit.sweeps.judging import read_score
 from toolkit.sweeps.machine import describe_machine, machine_digest
 from toolkit.sweeps.measuring import Measuring
 from toolkit.sweeps.order import Pass, Planned
@@ -96,13 +98,14 @@ def sweep(
     parallel : int
         Cells at a time. More than one share the machine and the quota, which ``cells`` says.
     confirm : bool
-        Really call servers that cost money without a budget.
+        Really call servers that cost money without a budget: all but those on this machine, and those too if
+        ``prices`` has the model.
     budget_usd, budget_tokens, budget_calls : optional
         What all cells together may spend, in all starts; by default what the config holds. At its end the
         rest is ``cancelled``.
     score : bool or callable
         ROUGE of summaries that have a reference; or a function of a run and the episodes that returns
-        numbers by name, which become columns.
+        numbers by name, which become columns of their own.
     provider : callable, optional
         Makes the provider of a cell's config, in place of the one that the config names.
     progress : bool, optional
@@ -252,7 +255,7 @@ def _measure(
     from toolkit.store.opened import store_at
     from toolkit.store.sweeps import SweepBook
 
-    judge, judged_by = _read_score(score)
+    judge, judged_by = read_score(score)
     secret = study.config.store_password
     address = read_address(study.config.store_url, secret.get_secret_value() if secret else None)
     book = SweepBook(store_at(address), study.sweep_id)
@@ -298,7 +301,9 @@ def _measure(
             going = study.go_over(left, measuring, stop)
             interrupts.work(going.do)
         finally:
-            book.release()
+            # All cells are kept already, and who comes later sees that this process has ended.
+            with suppress(StoreError):
+                book.release()
         return study.result(
             rows=[*kept, *going.rows(measuring.stopped_because)],
             warm_ups=measuring.warm_ups,
@@ -333,14 +338,3 @@ def _sweep_id(name: str | None, settings: Sequence[Cell], latency: object) -> st
     same = name if name is not None else sorted(cell.key for cell in settings)
     # None: it is no simulation.
     return keys.digest("sweep", same, repr(latency))[:_ID_LENGTH]
-
-
-def _read_score(score: bool | Score) -> tuple[Score | None, str]:
-    """Return what judges the summaries, and its name, by which a later start knows that it was the same."""
-    if score is True:
-        return rouge_of, "rouge"
-    if score is False:
-        return None, ""
-    if not callable(score):
-        raise ConfigError(f"score={score!r} must be True, False, or a function of a run and its episodes")
-    return score, f"{score.__module__}.{getattr(score, '__qualname__', type(score).__qualname__)}"

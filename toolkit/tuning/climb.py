@@ -15,9 +15,10 @@ from toolkit.providers.registry import get_provider
 from toolkit.records import Episode
 from toolkit.sweeps import Sweep, sweep
 from toolkit.sweeps.cells import Cell
+from toolkit.sweeps.measuring import endpoint_of
 from toolkit.sweeps.spending import Budget, MakeProvider
 from toolkit.tuning.goals import Goal
-from toolkit.tuning.predicting import Predictor, estimate
+from toolkit.tuning.predicting import Endpoint, Predictor, estimate
 from toolkit.tuning.rungs import Rung
 from toolkit.tuning.tuned import Evidence, Tuned
 
@@ -93,24 +94,28 @@ class Climb:
                 need = need_of(own, self._episodes)
             except ToolkitError:  # it will say so in its own row
                 continue
-            usd = need.usd if own.spends else None
-            for limit, amount in zip(self._budget, (usd, need.tokens, need.calls), strict=True):
+            for limit, amount in zip(self._budget, (need.usd, need.tokens, need.calls), strict=True):
                 if limit is not None and amount:
                     least = min(least, len(self._episodes) * limit / amount)
         return least - 1  # for the first calls, which are no measurement
 
     def begin_by_simulation(self, pilots: Sequence[Cell], rungs: Sequence[Rung]) -> None:
         """Run the pilots, over more episodes if those were too few calls, and let the best begin."""
-        problems: list[str] = []
+        problem: str | None = None
         for rung in rungs:
             if not pilots or self._stopped:
                 break
             self._run(pilots, rung._replace(repeats=1))
-            problems = self._learn()
-            if not problems:
+            # A model of which all pilots fail is out; the others are tuned without it.
+            pilots = [cell for cell in pilots if not self._known[cell.number].broken]
+            found = self._learn()
+            problem = next(
+                (found[one] for cell in pilots if (one := endpoint_of(cell.config)) in found), None
+            )
+            if problem is None:
                 break
-        if problems:
-            raise ConfigError(f"{problems[0]}; or tune with more or longer episodes, or give latency=")
+        if problem is not None and not self._stopped:
+            raise ConfigError(f"{problem}; or tune with more or longer episodes, or give latency=")
         self._predict()
         for number, value in self._predicted.items():
             self._known[number].predicted = value
@@ -243,7 +248,7 @@ class Climb:
         evidence.broken, evidence.dropped, evidence.estimate = True, why, None
         self._error = self._error or f"setting {evidence.cell.number} {why}"
 
-    def _learn(self) -> list[str]:
+    def _learn(self) -> dict[Endpoint, str]:
         """Fit the latency models to what the last sweep ran."""
         study = self._sweeps[-1]
         runs = ((study.config_of(place[0]), study.runs[place]) for place in study.runs)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from toolkit.errors import ConfigError, nearest_name
 from toolkit.records import Episode
 from toolkit.runs import Run
-from toolkit.sweeps.figures import Score
+from toolkit.sweeps.figures import ROUGE, Score
 
 OWN = "goal"
 """Name of the measure that a function of one's own brings."""
@@ -69,10 +69,8 @@ def read_goal(given: str | Callable[[Run], float]) -> Goal:
     def score(run: Run, episodes: Sequence[Episode]) -> dict[str, float | None]:
         return {OWN: float(judge(run))}
 
-    # So that a later start knows by whom its cells were judged.
-    score.__module__ = getattr(judge, "__module__", None) or ""
-    score.__qualname__ = getattr(judge, "__qualname__", type(judge).__qualname__)
-    return Goal(score.__qualname__, OWN, simulated=False, score=score)
+    name = getattr(judge, "__qualname__", type(judge).__qualname__)
+    return Goal(name, OWN, simulated=False, score=score)
 
 
 def judged_episodes(goal: Goal, episodes: Sequence[Episode]) -> list[Episode]:
@@ -83,7 +81,7 @@ def judged_episodes(goal: Goal, episodes: Sequence[Episode]) -> list[Episode]:
     ConfigError
         If none does.
     """
-    if goal.measure not in ("rouge1", "rouge2", "rougeL"):
+    if goal.measure not in ROUGE:
         return list(episodes)
     known = [episode for episode in episodes if episode.reference]
     if not known:

@@ -65,16 +65,16 @@ class Predictor:
         self.speed: dict[int, float] = {}
         self.interrupted = False
 
-    def learn(self, runs: Iterable[tuple[Config, Run]]) -> list[str]:
-        """Fit the models to these runs too; return what is wrong with those that are still too few."""
+    def learn(self, runs: Iterable[tuple[Config, Run]]) -> dict[Endpoint, str]:
+        """Fit the models to these runs too; return what is wrong where there are still too few."""
         for config, run in runs:
             self._runs.setdefault(endpoint_of(config), {})[run.id] = run
-        problems = []
+        problems = {}
         for endpoint, known in self._runs.items():
             try:
                 self.models[endpoint] = LatencyModel.fit(*known.values())
             except ConfigError as few:
-                problems.append(str(few))
+                problems[endpoint] = str(few)
         return problems
 
     def knows(self, cell: Cell) -> bool:
@@ -89,6 +89,8 @@ class Predictor:
                 groups.setdefault(endpoint_of(cell.config), []).append(cell)
         found: dict[int, float] = {}
         for endpoint, group in groups.items():
+            if self.interrupted:
+                break
             latency = self.models.get(endpoint) or self._given
             study = sweep(
                 episodes,

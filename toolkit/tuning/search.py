@@ -149,7 +149,8 @@ def tune(
         progress=progress,
         clock=clock,
     )
-    pilots = [] if latency is not None or not chosen_goal.simulated else _pilots(settings)
+    ends = _ends(settings)
+    pilots = [] if latency is not None or not chosen_goal.simulated else ends
     total = len(settings)
     if really is None:
         really = max(LEAST_SETTINGS, math.floor(SHARE * total)) if chosen_goal.simulated else total
@@ -159,13 +160,14 @@ def tune(
     rungs = make_rungs(begin, len(known), repeats)
     whole_runs = math.ceil((sum(rung.work for rung in rungs) + len(pilots) * rungs[0].episodes) / len(known))
     check_consent(
-        settings[:whole_runs],
-        max(1, math.ceil(whole_runs / total)),
+        ends,
+        repeats,
         known,
         budget,
         make,
         confirm=confirm,
         what="this tuning",
+        runs=whole_runs,
     )
     if chosen_goal.simulated:
         tuning.begin_by_simulation(pilots, rungs)
@@ -186,7 +188,7 @@ def _check_prices(settings: Sequence[Cell], make: MakeProvider) -> None:
             raise ConfigError(f"goal='cost': no price is known of {own.name}/{own.model}; set prices=")
 
 
-def _pilots(settings: Sequence[Cell]) -> list[Cell]:
+def _ends(settings: Sequence[Cell]) -> list[Cell]:
     """Return the first and the last setting of each model: the ends of a grid, between which the rest lie."""
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in settings:
