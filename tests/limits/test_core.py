@@ -445,7 +445,9 @@ def test_own_calls_are_never_counted_twice(law, rounding, seed, new_state):
                 look = now + rng.choice([0.0, rng.uniform(0, 30)])
                 heapq.heappush(events, (look, next(numbers), "look", lease))
         elif event == "look":
-            seen = reading(Dimension.TOKENS, limit, math.floor(limit - server.used(at)))
+            left = math.floor(limit - server.used(at))
+            left = (left + rounding) // 1000 * 1000 if rounding else left
+            seen = reading(Dimension.TOKENS, limit, min(left, limit), rounding=rounding)
             end = now + rng.choice([0.0, rng.uniform(0, 30)])
             heapq.heappush(events, (end, next(numbers), "end", (given, seen)))
         else:

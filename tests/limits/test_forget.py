@@ -6,7 +6,7 @@ import heapq
 import itertools
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -25,6 +25,7 @@ from toolkit.limits import (
     Reading,
     Refusal,
     SqliteState,
+    StopEvent,
     Wait,
 )
 from toolkit.limits.fitted import ENOUGH
@@ -208,14 +209,16 @@ def test_a_waiter_of_this_process_keeps_what_is_known(new_state):
 
     limiter = Limiter("key", LimitSettings(tokens_per_minute=100), new_state(), clock, Frozen())
     limiter.settle(limiter.acquire(Demand(100)).lease)
+    stop = StopEvent()
     with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(limiter.acquire, Demand(100))
+        waits = pool.submit(limiter.acquire, Demand(100), 0, stop)
         while not limiter.waiting:
             time.sleep(0)
-        assert not limiter.forget()
-        clock.advance(60)
-        limiter.wake()
-        limiter.settle(waits.result(timeout=20).lease)
+        forgotten = limiter.forget()
+        stop.set()
+        with pytest.raises(CancelledError):
+            waits.result(timeout=20)
+    assert not forgotten
     assert limiter.forget()
 
 

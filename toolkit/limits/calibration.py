@@ -65,7 +65,7 @@ def calibrate(
 def _forget_total(book: Book, observation: Observation) -> bool:
     """Unlearn a limit on all tokens that is not shown any more where the two kinds are shown apart.
 
-    What is shown there is the most restrictive one; another may be in the book of a time when it was.
+    Servers show the most restrictive one there: what was shown before, and is not now, does not bind.
     """
     shown = {reading.dimension for reading in observation.readings}
     if Dimension.TOKENS in shown or shown.isdisjoint(APART):
