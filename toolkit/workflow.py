@@ -18,6 +18,7 @@ from toolkit.interrupts import Interrupts
 from toolkit.keeping import Keeping
 from toolkit.limits import LimitEvent, StopEvent
 from toolkit.progress import Progress
+from toolkit.providers.agreed import agreed_config
 from toolkit.providers.base import SummarizationProvider
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode, EpisodeRecord, Status
@@ -135,7 +136,7 @@ class RunUnderWay:
         if config is None:
             config = Config() if provider is None else provider.config
         elif provider is not None:
-            config = _agreed(config, provider)
+            config = agreed_config(config, provider)
         if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
             raise ConfigError(
                 "episodes must be a list of Episode objects; read files with load_episodes(...)"
@@ -302,40 +303,6 @@ class RunUnderWay:
 
 class RunWarning(UserWarning):
     """Something went wrong after the work of a run; its episodes are as good as without that."""
-
-
-OF_THE_RUN = frozenset(
-    {
-        "budget_calls",
-        "budget_name",
-        "budget_tokens",
-        "budget_usd",
-        "repeat",
-        "reuse",
-        "stop_grace_s",
-        "store_password",
-        "store_text",
-        "store_url",
-        "store_wait_s",
-        "summary_batch_size",
-        "summary_chunk_parallelism",
-    }
-)
-"""Settings of the run alone; all others are the provider's, which was made with them."""
-
-
-def _agreed(config: Config, provider: SummarizationProvider) -> Config:
-    """Return the provider's config with the schedule of this one; refuse one that says something else.
-
-    It would have no effect and still stand in the run.
-    """
-    for name in sorted(config.model_fields_set - OF_THE_RUN):
-        if getattr(config, name) != getattr(provider.config, name):
-            raise ConfigError(
-                f"config has {name}={getattr(config, name)!r}, but the provider that is given was made with "
-                f"{getattr(provider.config, name)!r}; make the provider with this config"
-            )
-    return provider.config.replace(**{name: getattr(config, name) for name in OF_THE_RUN})
 
 
 def checked_episodes(episodes: Iterable[Any]) -> Iterator[Episode]:

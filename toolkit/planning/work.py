@@ -27,7 +27,8 @@ DISTINCT_LENGTHS = 500
 _MARK = "\ue000"
 """A character for private use: a token of a text of which only the length is known."""
 _MARKED = re.compile(f"{_MARK}+[ \n]?")
-_TURN_TOKENS = 60
+TURN_TOKENS = 60
+"""Of each turn of a text of which only the length is known."""
 
 
 class Latency(Protocol):
@@ -239,8 +240,8 @@ class _Counting:
         counted = self.counted(tokens)
         if not turns:
             return _MARK * counted
-        whole, rest = divmod(counted, _TURN_TOKENS)
-        return "\n".join([_MARK * _TURN_TOKENS] * whole + ([_MARK * rest] if rest else []))
+        whole, rest = divmod(counted, TURN_TOKENS)
+        return "\n".join([_MARK * TURN_TOKENS] * whole + ([_MARK * rest] if rest else []))
 
     def count(self, text: str) -> int:
         """Count as texts are cut by."""

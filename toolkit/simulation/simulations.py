@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, overload
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.latency import LatencyModel
+from toolkit.providers.agreed import agreed_config
 from toolkit.providers.base import SummarizationProvider
+from toolkit.providers.registry import provider_class
 from toolkit.records import Episode, Status
 from toolkit.runs import Run
 from toolkit.simulation.faults import Faults
 from toolkit.simulation.simulator import Simulator
-from toolkit.simulation.stand_in import stand_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,8 +78,8 @@ def simulate(
     faults : Faults, optional
         What goes wrong at the server by chance; by default nothing.
     provider : SummarizationProvider, optional
-        Whose prompts, chunks, counts, limits and prices hold, whatever ``config`` says of them; by default
-        one of the config's that loads nothing, and estimates the tokens of a local model.
+        Whose prompts, chunks, counts, limits and prices hold; by default the config's own, of which a local
+        model's vocabulary is read and its weights are not.
     began_at : int, optional
         Epoch seconds of the beginning, on which limits of calendar minutes depend; by default the seed
         chooses a moment of a minute.
@@ -110,6 +111,8 @@ def simulate(
     """
     if config is None:
         config = Config() if provider is None else provider.config
+    elif provider is not None:
+        config = agreed_config(config, provider)
     if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
         raise ConfigError(
             "episodes must be a list of Episode objects or of sizes in tokens; read files with "
@@ -126,7 +129,7 @@ def simulate(
         latency = LatencyModel.constant(latency)
 
     def play(luck: int) -> Run:
-        who = stand_in(config) if provider is None else provider
+        who = provider_class(config.provider).for_planning(config) if provider is None else provider
         try:
             simulator = Simulator(
                 who,
