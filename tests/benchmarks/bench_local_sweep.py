@@ -41,9 +41,9 @@ def draw(study: tk.Sweep, folder: Path) -> None:
     best = int(study.best("makespan_s")["cell"])
     drawn = {
         "heatmap": tk.plots.heatmap(study, x=x, y=y, value="makespan_s"),
-        "lines_s": tk.plots.lines(study, x=y, y="makespan_s", hue=line),
-        "lines_tokens": tk.plots.lines(study, x=y, y="output_tokens_per_s", hue=line),
-        "lines_rouge": tk.plots.lines(study, x=line, y="rougeL", hue=y),
+        "lines_s": tk.plots.lines(study, x=y, y="makespan_s", by=line),
+        "lines_tokens": tk.plots.lines(study, x=y, y="output_tokens_per_s", by=line),
+        "lines_rouge": tk.plots.lines(study, x=line, y="rougeL", by=y),
         "timeline": tk.plots.timeline(study.runs[best, 1]),
     }
     for name, ax in drawn.items():
@@ -117,8 +117,8 @@ def main() -> None:
         draw(study, chosen.plots)
         study.save(chosen.plots)
     figures = {
-        row.cell: {
-            **{knob: getattr(row, knob) for knob in grid},
+        int(row.cell): {
+            **{knob: int(getattr(row, knob)) for knob in grid},
             "s": round(row.makespan_s, 1),
             "simulated_s": round(guesses[row.cell], 1),
             "tokens_per_s": round(row.output_tokens_per_s, 1),

@@ -99,9 +99,10 @@ def simulate(
     Answers in the store are not reused and budgets bound nothing here. Limits are those of the config, full
     at the beginning, and the server keeps to the law that it states.
 
-    How well it predicts has been measured for hosted models (``tests/benchmarks/bench_prediction.py``). Of
-    local ones it says how requests are merged into batches, but not how long these take: against real runs
-    the widths of batches mostly agreed, and times were off by a factor of up to 3. Do not rely on them.
+    How well it predicts has been measured (``tests/benchmarks/bench_prediction.py`` for hosted models,
+    ``bench_local_sweep.py`` for a local one). A local model's times vary more from run to run than a server's,
+    and settings unlike all that the latency model was fitted to are off by much: in a sweep of eight cells,
+    each predicted from the other seven, one by 40 % and the rest by less than 12 %.
 
     Examples
     --------
