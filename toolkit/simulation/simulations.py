@@ -100,9 +100,9 @@ def simulate(
     at the beginning, and the server keeps to the law that it states.
 
     How well it predicts has been measured (``tests/benchmarks/bench_prediction.py`` for hosted models,
-    ``bench_local_sweep.py`` for a local one). A local model's times vary more from run to run than a server's,
-    and settings unlike all that the latency model was fitted to are off by much: in a sweep of eight cells,
-    each predicted from the other seven, one by 40 % and the rest by less than 12 %.
+    ``bench_local_sweep.py`` for a local one). A local model's times vary more from run to run than a
+    server's, and settings unlike all that the latency model was fitted to are off by much: in a sweep of
+    eight cells, each predicted from the other seven, one by 40 % and the rest by less than 12 %.
 
     Examples
     --------
