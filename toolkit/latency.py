@@ -13,6 +13,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from toolkit.errors import ConfigError, nearest_name
+from toolkit.files import write_whole
 from toolkit.records import Stage
 from toolkit.runs import Run
 
@@ -297,9 +298,9 @@ class LatencyModel:
     # Keeping it
 
     def save(self, path: str | Path) -> Path:
-        """Write the model to a JSON file."""
+        """Write the model to a JSON file; one that is there is replaced, and is whole at any moment."""
         place = Path(path).expanduser()
-        place.write_text(json.dumps(asdict(self), indent=1, default=list) + "\n", encoding="utf-8")
+        write_whole([(place, json.dumps(asdict(self), indent=1, default=list) + "\n")])
         return place
 
     @classmethod

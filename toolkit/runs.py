@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit import frames, metrics
 from toolkit.config import Config
+from toolkit.files import write_whole
 from toolkit.harmless import for_markdown, for_spreadsheet
 from toolkit.limits import LimitEvent
 from toolkit.records import EpisodeRecord, Status, Summary
@@ -232,17 +233,11 @@ class Run:
         """
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
-        parts = {place / name: place / f".{name}.part" for name in self.files}
-        try:
-            for path, part in parts.items():
-                text = self._markdown() if path.suffix == ".md" else csv_of(getattr(self, path.stem))
-                part.write_text(text, encoding="utf-8", newline="\n")
-            for path, part in parts.items():
-                part.replace(path)
-        finally:
-            for part in parts.values():
-                with suppress(OSError):
-                    part.unlink()
+        paths = [place / name for name in self.files]
+        write_whole(
+            (path, self._markdown() if path.suffix == ".md" else csv_of(getattr(self, path.stem)))
+            for path in paths
+        )
         for name in set(FILES) - set(self.files):
             (place / name).unlink(missing_ok=True)
         return place

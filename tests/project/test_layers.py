@@ -22,6 +22,7 @@ LEVELS = {
     "refusals": 0,
     "urls": 0,
     "harmless": 0,
+    "files": 0,
     "testing": 0,
     "tokens": 1,
     "words": 1,

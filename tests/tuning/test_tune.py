@@ -366,6 +366,10 @@ def test_it_shows_and_saves_itself(scripted: Any, tmp_path: Path) -> None:
     assert "<table" in best._repr_html_()
     place = best.save(tmp_path / "new")
     assert len(pd.read_csv(place / "evidence.csv")) == 3
+    with (place / "evidence.csv").open() as opened:
+        best.save(place)
+        # Who reads an earlier one, reads it to its end.
+        assert os.stat(place / "evidence.csv").st_ino != os.fstat(opened.fileno()).st_ino
 
 
 def test_a_goal_is_known_by_its_function() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -13,6 +12,7 @@ from toolkit import __version__
 from toolkit.archive import open_store
 from toolkit.clock import Clock, SystemClock
 from toolkit.errors import ConfigError
+from toolkit.files import write_whole
 from toolkit.handle import RunHandle
 from toolkit.harmless import for_terminal
 from toolkit.records import Episode
@@ -72,13 +72,7 @@ def report(
     """
     subject = _subject(of)
     target = Path(path if path is not None else file_name(subject)).expanduser()
-    text = _page(subject, episodes, clock)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole([(target, _page(subject, episodes, clock))])
     return target
 
 
