@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from toolkit.arguments import check_kind
 from toolkit.errors import ConfigError, nearest_name
 from toolkit.files import write_whole
 from toolkit.records import Stage
@@ -294,6 +295,21 @@ class LatencyModel:
         """Return a copy with some values changed."""
         _check_names(changes)
         return replace(self, **changes)
+
+    # Where one is given
+
+    @classmethod
+    def of(cls, given: LatencyModel | float) -> LatencyModel:
+        """Return what a function was given as ``latency=``, or the model of so many seconds for each call.
+
+        Raises
+        ------
+        ConfigError
+            If it is neither.
+        """
+        hint = "give a LatencyModel, fitted (LatencyModel.fit(run)) or stated, or the seconds of each call"
+        check_kind("latency", given, (LatencyModel, int, float), hint)
+        return given if isinstance(given, LatencyModel) else cls.constant(given)
 
     # Keeping it
 

@@ -53,7 +53,8 @@ class Run:
         In the order in which the episodes were given.
     state : str
         complete, interrupted, stopped (by an error that every call would meet), incomplete (episodes failed
-        or were cancelled), and of a run that is read back also running or died (its process ended before it).
+        or were cancelled; one without words is not missing, since no start could bring it), and of a run that
+        is read back also running or died (its process ended before it).
     episodes_given : int or None
         How many there were to do; None if a generator gave them and it has not ended.
     environment : dict
@@ -176,7 +177,7 @@ class Run:
             return "stopped"
         if self.interrupted:
             return "interrupted"
-        return "incomplete" if {Status.FAILED, Status.CANCELLED} & set(self.counts()) else "complete"
+        return "incomplete" if any(map(_is_missing, self.records)) else "complete"
 
     @property
     def quota_share(self) -> float | None:
@@ -266,6 +267,14 @@ class Run:
         took = f"{self.makespan_s:.1f} s"
         kind = "Simulated run" if self.simulated else "Run"
         return f"<{kind} {self.id}: {self.provider}/{self.model}, {ended}, {took}{reused}{stopped}>"
+
+
+def _is_missing(record: EpisodeRecord) -> bool:
+    """Say whether another start could bring an episode: of a text without words nothing is ever asked."""
+    summary = record.summary
+    if summary.status is Status.FAILED:
+        return record.words > 0 or bool(summary.calls)
+    return summary.status is Status.CANCELLED
 
 
 def check_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "toolkit"
 # Level of a module, or of all modules of a folder.
 LEVELS = {
     "errors": 0,
+    "arguments": 0,
     "clock": 0,
     "environment": 0,
     "records": 0,
@@ -63,6 +64,9 @@ LEVELS = {
 
 # Within a level: who may import whom. A folder's own modules may import each other.
 SIDEWAYS = {
+    ("arguments", "errors"),
+    ("arguments", "harmless"),
+    ("arguments", "records"),
     ("config", "environment"),
     ("config", "errors"),
     ("config", "records"),

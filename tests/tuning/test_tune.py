@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,17 @@ def test_what_is_wrong_is_told_before_anything_runs(
     with pytest.raises(ConfigError, match=message):
         scripted(options.pop("over", OVER), **options)
     assert not scripted.calls
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [({}, None), ({"budget_calls": 500}, None), ({"goal": "cost"}, "no price is known")],
+)
+def test_no_provider_is_left_open(scripted: Any, options: dict[str, Any], refused: str | None) -> None:
+    """Also those of which only the price is asked, and what of a budget their calls take."""
+    with pytest.raises(ConfigError, match=refused) if refused else nullcontext():
+        scripted({"chunk_tokens": [32, 64, 128]}, **options)
+    assert not scripted.open
 
 
 def test_it_shows_and_saves_itself(scripted: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import entry_points
 
+from toolkit.arguments import check_kind
 from toolkit.config import Config
 from toolkit.errors import ConfigError, MissingDependency, nearest_name
 from toolkit.providers.base import SummarizationProvider
@@ -77,5 +78,23 @@ def get_provider(config: Config | None = None) -> SummarizationProvider:
     >>> provider.summarize("Bees dance. They point to flowers.").text
     'Bees dance.'
     """
-    config = Config() if config is None else config
+    config = config_given(config)
     return provider_class(config.provider)(config)
+
+
+def config_given(config: Config | None, provider: SummarizationProvider | None = None) -> Config:
+    """Return the config that a function was given, else that of the provider it was given, else the default.
+
+    Raises
+    ------
+    ConfigError
+        If either is something else.
+    """
+    if provider is not None:
+        hint = "give what get_provider(config) returns, or name it in Config(provider=...)"
+        check_kind("provider", provider, SummarizationProvider, hint)
+    if config is None:
+        return Config() if provider is None else provider.config
+    hint = "give a Config, such as Config(provider='openai', summary_batch_size=4), or Config.from_toml(FILE)"
+    check_kind("config", config, Config, hint)
+    return config

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
 from toolkit.archive import open_store
+from toolkit.arguments import read_episodes
 from toolkit.clock import Clock, SystemClock
 from toolkit.errors import ConfigError
 from toolkit.files import write_whole
@@ -130,10 +131,7 @@ def _run_of(one: Any) -> Run:
 
 
 def _known(episodes: Iterable[Episode] | None) -> list[Episode]:
-    known = None if isinstance(episodes, str | Episode) else list(episodes or ())
-    if known is None or not all(isinstance(episode, Episode) for episode in known):
-        raise ConfigError("episodes= must be a list of Episode objects; read files with load_episodes(...)")
-    return known
+    return [] if episodes is None else list(read_episodes(episodes))
 
 
 def file_name(subject: Any) -> str:

@@ -284,8 +284,9 @@ class Measuring:
     def _wait_for_quota(self, cell: Cell) -> None:
         """Wait until what was sent before counts no more, so that each cell finds the same quota."""
         limiter: Limiter | None = None
-        with suppress(ToolkitError):  # it stands in the cell's row
-            limiter = self._make(cell.config).limiter(self._clock)
+        # What is wrong stands in the cell's row.
+        with suppress(ToolkitError), self._make(cell.config) as provider:
+            limiter = provider.limiter(self._clock)
         if limiter is not None:
             rest_s = min(limiter.refilled_at() - limiter.now(), LONGEST_REST_S)
             if rest_s > 0:
