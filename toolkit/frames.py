@@ -237,7 +237,7 @@ def limits_frame(run_id: str, events: Iterable[LimitEvent], began_at: float) -> 
     return frame_of(LIMITS, map(row, events))
 
 
-def frame_of(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def frame_of(columns: Sequence[Column], rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     """Make a frame of exactly the declared columns and types, also of no rows at all.
 
     Parameters
