@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 from toolkit.clock import Clock
 from toolkit.limits import Cause, Standing
 from toolkit.records import CallRecord, EpisodeRecord, Status
+from toolkit.runs import counted
 
 LOOK_S = 0.5
 """How often to look whether the run waits."""
@@ -61,16 +62,19 @@ class Snapshot(NamedTuple):
     waits_for: str | None
 
     def __repr__(self) -> str:
-        of = "" if self.episodes_total is None else f"/{self.episodes_total}"
         parts = [
-            f"{self.state}: {self.episodes}{of} episodes",
+            f"{self.state}: {_done(self.episodes, self.episodes_total)}",
             f"{self.calls}/{self.calls_planned} calls",
-            f"{self.output_tokens} output tokens",
+            counted(self.output_tokens, "output token"),
             f"{self.elapsed_s:.0f} s",
             *([] if self.eta_s is None else [f"about {self.eta_s:.0f} s left"]),
             *([] if self.waits_for is None else [self.waits_for]),
         ]
         return f"<{', '.join(parts)}>"
+
+
+def _done(episodes: int, total: int | None) -> str:
+    return counted(episodes, "episode") if total is None else f"{episodes}/{total} episodes"
 
 
 class Progress:
@@ -200,10 +204,9 @@ class Progress:
             return
         seconds = self._clock.now() - self._began
         rate = self.output_tokens / seconds if seconds > 0 else 0.0
-        of = "" if self._total is None else f"/{self._total}"
         self._bar.n = round(self.done_share, 3)
         parts = [
-            f"{self.episodes}{of} episodes",
+            _done(self.episodes, self._total),
             f"{self.calls}/{self.calls_planned} chunks",
             f"{rate:.0f} tokens/s",
         ]

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "toolkit"
 # Level of a module, or of all modules of a folder.
 LEVELS = {
     "errors": 0,
+    "arguments": 0,
     "clock": 0,
     "environment": 0,
     "records": 0,
@@ -22,6 +23,7 @@ LEVELS = {
     "refusals": 0,
     "urls": 0,
     "harmless": 0,
+    "files": 0,
     "testing": 0,
     "tokens": 1,
     "words": 1,
@@ -42,6 +44,7 @@ LEVELS = {
     "archive": 3,
     "planning": 3,
     "latency": 3,
+    "fitting": 3,
     "workflow": 4,
     "work": 4,
     "gate": 4,
@@ -62,6 +65,9 @@ LEVELS = {
 
 # Within a level: who may import whom. A folder's own modules may import each other.
 SIDEWAYS = {
+    ("arguments", "errors"),
+    ("arguments", "harmless"),
+    ("arguments", "records"),
     ("config", "environment"),
     ("config", "errors"),
     ("config", "records"),
@@ -88,6 +94,8 @@ SIDEWAYS = {
     ("planning", "frames"),
     ("planning", "runs"),
     ("archive", "runs"),
+    ("fitting", "runs"),
+    ("latency", "fitting"),
     ("latency", "runs"),
     ("handle", "interrupts"),
     ("handle", "progress"),

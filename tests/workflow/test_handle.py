@@ -118,7 +118,7 @@ def test_progress_tells_how_far_it_is(make_episodes: MakeEpisodes) -> None:
     assert seen[:6] == ("running", 1, 4, 1, 2, 1)
     assert seen.elapsed_s == 20.0
     assert seen.eta_s == 60.0
-    assert repr(seen) == "<running: 1/4 episodes, 1/2 calls, 1 output tokens, 20 s, about 60 s left>"
+    assert repr(seen) == "<running: 1/4 episodes, 1/2 calls, 1 output token, 20 s, about 60 s left>"
     handle.wait()
     clock.advance(1000.0)
     assert handle.progress[:7] == ("done", 4, 4, 4, 4, 4, 40.0)

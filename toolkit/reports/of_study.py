@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toolkit import plots
+from toolkit.frames import LOWER_IS_BETTER
 from toolkit.intervals import Mean, mean_interval
 from toolkit.plots.cells import (
     MEASURES,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 MOST_CELLS = 200
 MOST_ROWS = 300
 MOST_LINE_KNOBS = 4
-LESS_IS_BETTER = ("makespan_s", "rate_limited_attempts", "cost_usd", "peak_rss_mb")
 SPEED = ("episodes_per_h", "makespan_s", "output_tokens_per_s")
 QUALITY = ("rougeL", "rouge1", "rouge2")
 _COUNTS = ("repeat", "order", "calls", "calls_reused")
@@ -198,7 +198,7 @@ def _best(of: _Study, measure: str) -> tuple[Any, Mean] | None:
     known = [(cell, mean) for cell, mean in means if mean.number]
     if len({mean.mean for _, mean in known}) < 2:
         return None
-    choose: Callable[..., tuple[int, Mean]] = min if measure in LESS_IS_BETTER else max
+    choose: Callable[..., tuple[int, Mean]] = min if measure in LOWER_IS_BETTER else max
     cell, mean = choose(known, key=lambda each: each[1].mean)
     return of.key.index[of.key == cell][0], mean
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from numbers import Integral
 from typing import TYPE_CHECKING, overload
 
+from toolkit.arguments import read_episodes
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.latency import LatencyModel
-from toolkit.providers.agreed import agreed_config
 from toolkit.providers.base import SummarizationProvider
+from toolkit.providers.given import config_given
 from toolkit.providers.registry import provider_class
 from toolkit.records import Episode, Status
-from toolkit.runs import Run
+from toolkit.runs import Run, counted
 from toolkit.simulation.faults import Faults
 from toolkit.simulation.simulator import Simulator
 
@@ -66,7 +66,7 @@ def simulate(
     Parameters
     ----------
     episodes : iterable of Episode or int
-        A number stands for an episode of so many tokens, as the server counts them.
+        A number stands for an episode of so many tokens, as the server counts them; of 0 nothing is asked.
     config : Config, optional
         As for `run`; by default that of ``provider``, if one is given.
     latency : LatencyModel or float
@@ -92,7 +92,7 @@ def simulate(
     Raises
     ------
     ConfigError
-        If the episodes are none, or a setting is wrong.
+        If the episodes are none, or another argument or a setting is wrong.
 
     Notes
     -----
@@ -110,32 +110,16 @@ def simulate(
     >>> run.makespan_s, len(run.calls)
     (24.0, 12)
     """
-    if config is None:
-        config = Config() if provider is None else provider.config
-    elif provider is not None:
-        config = agreed_config(config, provider)
-    if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
-        raise ConfigError(
-            "episodes must be a list of Episode objects or of sizes in tokens; read files with "
-            "load_episodes(...)"
-        )
-    known = list(episodes)
-    _check(known)
-    if not isinstance(latency, LatencyModel):
-        if isinstance(latency, bool) or not isinstance(latency, int | float):
-            raise ConfigError(
-                f"latency={latency!r}: give a LatencyModel, fitted (LatencyModel.fit(run.calls)) or stated, "
-                "or the seconds that each call takes"
-            )
-        latency = LatencyModel.constant(latency)
+    settings, model = config_given(config, provider), LatencyModel.of(latency)
+    known = _read(episodes)
 
     def play(luck: int) -> Run:
-        who = provider_class(config.provider).for_planning(config) if provider is None else provider
+        who = provider_class(settings.provider).for_planning(settings) if provider is None else provider
         try:
             simulator = Simulator(
                 who,
-                config,
-                latency,
+                settings,
+                model,
                 faults or Faults(),
                 luck,
                 learns=provider is None,
@@ -157,20 +141,12 @@ def simulate(
     return Simulations(play, lucks)
 
 
-def _check(episodes: Sequence[object]) -> None:
-    if not episodes:
+def _read(episodes: Iterable[Episode | int]) -> list[Episode | int]:
+    known = list(read_episodes(episodes, sizes=True))
+    if not known:
         raise ConfigError("there are no episodes to simulate")
-    seen: set[str] = set()
-    for number, episode in enumerate(episodes):
-        is_size = isinstance(episode, Integral) and not isinstance(episode, bool) and int(episode) > 0
-        if not (is_size or isinstance(episode, Episode)):
-            raise ConfigError(
-                f"{episode!r} is neither an Episode nor a size: a whole number of tokens from 1 on"
-            )
-        name = episode.id if isinstance(episode, Episode) else f"e{number}"
-        if name in seen:
-            raise ConfigError(f"two episodes have the id {name!r}; ids must differ within a run")
-        seen.add(name)
+    # Of a text without words a run asks nothing; one that is made up has a word at least.
+    return [Episode.from_text(f"e{number}", "") if size == 0 else size for number, size in enumerate(known)]
 
 
 class Simulations:
@@ -215,7 +191,8 @@ class Simulations:
 
     def __repr__(self) -> str:
         low, middle, high = self.makespans.quantile([0.05, 0.5, 0.95])
-        return f"<{len(self)} simulations: {middle:.1f} s, 5 to 95 of 100 in {low:.1f} to {high:.1f} s>"
+        many = counted(len(self), "simulation")
+        return f"<{many}: {middle:.1f} s, 5 to 95 of 100 in {low:.1f} to {high:.1f} s>"
 
 
 def _figures(seed: int, run: Run) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from toolkit.config import Config
@@ -13,9 +13,19 @@ from toolkit.keeping import BudgetWarning
 from toolkit.planning import Need, need_of
 from toolkit.providers.base import SummarizationProvider
 from toolkit.records import Episode
+from toolkit.runs import counted
 from toolkit.sweeps.cells import Cell
 
 MakeProvider = Callable[[Config], SummarizationProvider]
+
+
+def check_maker(provider: object) -> None:
+    """Refuse what is given as ``provider=`` of many settings and makes none."""
+    if provider is not None and not callable(provider):
+        raise ConfigError(
+            f"provider= is of type {type(provider).__name__}; give a function that makes the provider of a "
+            "config, or name it in Config(provider=...)"
+        )
 
 
 class Budget(NamedTuple):
@@ -75,24 +85,26 @@ def check_consent(
     """
     if confirm and not budget.is_set:
         return
-    paid = [(cell, provider) for cell in cells if (provider := _paid(cell, make)) is not None]
-    if not paid:
-        return
-    if budget.usd is not None:
-        for cell, provider in paid:
-            if provider.price_bound(1, 1) is None:
-                raise ConfigError(
-                    f"budget_usd: no price is known of {provider.name}/{provider.model} in {cell.shown}; set "
-                    "prices=, or take budget_tokens or budget_calls instead"
-                )
-    needs = _needs([provider for _, provider in paid], episodes)
+    with ExitStack() as made:
+        paid = [(cell, provider) for cell in cells if (provider := _paid(cell, make, made)) is not None]
+        if not paid:
+            return
+        if budget.usd is not None:
+            for cell, provider in paid:
+                if provider.price_bound(1, 1) is None:
+                    raise ConfigError(
+                        f"budget_usd: no price is known of {provider.name}/{provider.model} in {cell.shown}; "
+                        "set prices=, or take budget_tokens or budget_calls instead"
+                    )
+        needs = _needs([provider for _, provider in paid], episodes)
+        names = ", ".join(dict.fromkeys(f"{provider.name}/{provider.model}" for _, provider in paid))
     over, times = (max, runs) if runs is not None else (sum, repeats)
     calls, tokens = times * over(need.calls for need in needs), times * over(need.tokens for need in needs)
     known = [need.usd for need in needs if need.usd is not None]
     usd = times * over(known) if len(known) == len(needs) else None
-    names = ", ".join(dict.fromkeys(f"{provider.name}/{provider.model}" for _, provider in paid))
-    told = f"{len(paid)} cells x {repeats}" if runs is None else f"{runs} runs of all episodes"
-    told += f" make up to {calls} calls, {tokens} tokens"
+    each = f"{counted(len(needs), 'cell')} x {repeats}"
+    told = each if runs is None else f"{counted(runs, 'run')} of all episodes"
+    told += f" with up to {counted(calls, 'call')}, {counted(tokens, 'token')}"
     told += "" if usd is None else f", ${usd:.2f}"
     if not budget.is_set:
         raise ConfigError(
@@ -109,9 +121,10 @@ def check_consent(
         )
 
 
-def _paid(cell: Cell, make: MakeProvider) -> SummarizationProvider | None:
+def _paid(cell: Cell, make: MakeProvider, made: ExitStack) -> SummarizationProvider | None:
+    """Return the provider of a cell if its calls may cost money; ``made`` closes it in any case."""
     try:
-        provider = make(cell.config)
+        provider = made.enter_context(make(cell.config))
     except ToolkitError:  # it will fail in its own row, before it can spend anything
         return None
     return provider if provider.spends else None

@@ -9,12 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.arguments import read_episodes
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, StoreError
 from toolkit.interrupts import Interrupts
 from toolkit.latency import LatencyModel
 from toolkit.limits import StopEvent
+from toolkit.providers.given import config_given
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode
 from toolkit.sweeps.cells import Cell, make_cells, shuffled
@@ -25,8 +27,7 @@ from toolkit.sweeps.measuring import Measuring
 from toolkit.sweeps.order import Pass, Planned
 from toolkit.sweeps.results import Row, Sweep
 from toolkit.sweeps.simulating import Simulating
-from toolkit.sweeps.spending import Budget, MakeProvider, check_consent
-from toolkit.workflow import checked_episodes
+from toolkit.sweeps.spending import Budget, MakeProvider, check_consent, check_maker
 
 _ID_LENGTH = 12
 
@@ -134,8 +135,9 @@ def sweep(
     >>> study.means("makespan_s")
     >>> study.config_of(study.best("makespan_s")["cell"])
     """
-    config = Config() if config is None else config
-    known = read_episodes(episodes)
+    config = config_given(config)
+    known = known_episodes(episodes)
+    check_maker(provider)
     _check_numbers(repeats=repeats, parallel=parallel)
     if simulate and latency is None:
         raise ConfigError(
@@ -146,6 +148,7 @@ def sweep(
         raise ConfigError("latency= is what a simulation goes by; add simulate=True, or leave it out")
     if simulate and parallel > 1:
         raise ConfigError("parallel= is for real runs; a simulation has a clock of its own and needs none")
+    model = None if latency is None else LatencyModel.of(latency)
     settings = make_cells(config, known, grid, cells, sample, seed)
     repeat_numbers = range(config.repeat, config.repeat + repeats)
     planned = [
@@ -153,7 +156,7 @@ def sweep(
         for order, (cell, repeat) in enumerate(shuffled(settings, repeat_numbers, seed), 1)
     ]
     study = Study(
-        sweep_id=_sweep_id(name, settings, latency),
+        sweep_id=_sweep_id(name, settings, model),
         name=name,
         config=config,
         episodes=known,
@@ -165,8 +168,8 @@ def sweep(
         progress=progress,
         clock=clock or SystemClock(),
     )
-    if latency is not None:
-        return _simulate(study, Simulating(known, latency, seed, provider))
+    if model is not None:
+        return _simulate(study, Simulating(known, model, seed, provider))
     budget = Budget.of(config, budget_usd, budget_tokens, budget_calls)
     check_consent(settings, repeats, known, budget, provider or get_provider, confirm=confirm)
     return _measure(study, budget, provider, score, warm_up=warm_up, rest=rest)
@@ -316,11 +319,9 @@ def _measure(
         )
 
 
-def read_episodes(episodes: Iterable[Episode]) -> list[Episode]:
+def known_episodes(episodes: Iterable[Episode]) -> list[Episode]:
     """Return the episodes as a list; raise ConfigError if there are none, or they are something else."""
-    if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
-        raise ConfigError("episodes must be a list of Episode objects; read files with load_episodes(...)")
-    known = list(checked_episodes(episodes))
+    known = list(read_episodes(episodes))
     if not known:
         raise ConfigError("there are no episodes to measure with")
     return known

@@ -13,6 +13,7 @@ from toolkit.latency import LatencyModel
 from toolkit.planning import need_of
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode
+from toolkit.runs import counted
 from toolkit.sweeps import Sweep, sweep
 from toolkit.sweeps.cells import Cell
 from toolkit.sweeps.measuring import endpoint_of
@@ -90,8 +91,8 @@ class Climb:
         cells = [evidence.cell for evidence in self._known.values()]
         for cell in random.Random(self._seed).sample(cells, min(_NEED_OF, len(cells))):
             try:
-                own = make(cell.config)
-                need = need_of(own, self._episodes)
+                with make(cell.config) as own:
+                    need = need_of(own, self._episodes)
             except ToolkitError:  # it will say so in its own row
                 continue
             for limit, amount in zip(self._budget, (need.usd, need.tokens, need.calls), strict=True):
@@ -166,8 +167,8 @@ class Climb:
         for number in went - goes_on:
             evidence = self._known[number]
             evidence.dropped = evidence.dropped or (
-                f"after {rung.episodes} episodes taken for {evidence.estimate:.4g}, where the "
-                f"{len(goes_on)} that went on were at {least:.4g} or better"
+                f"after {counted(rung.episodes, 'episode')} taken for {evidence.estimate:.4g}, where what "
+                f"went on was at {least:.4g} or better"
             )
         for number in goes_on:
             self._known[number].dropped = None
@@ -312,7 +313,7 @@ class Climb:
         if evidence.episodes == best.episodes:
             return f"measured {evidence.estimate:.4g}, the best {best.estimate:.4g}"
         if evidence.runs and evidence.estimate is not None:
-            return f"after {evidence.episodes} episodes taken for {evidence.estimate:.4g}"
+            return f"after {counted(evidence.episodes, 'episode')} taken for {evidence.estimate:.4g}"
         if evidence.estimate is None:
             return "could not be simulated" if self._goal.simulated else "not reached when the tuning stopped"
         return f"taken for {evidence.estimate:.4g} by simulation, and not run"

@@ -1,7 +1,8 @@
-"""A provider that is given, and a config beside it: what each of them decides."""
+"""What functions are given: a config, a provider, or both, and what each of them decides."""
 
 from __future__ import annotations
 
+from toolkit.arguments import check_kind
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.providers.base import SummarizationProvider
@@ -26,16 +27,26 @@ OF_THE_RUN = frozenset(
 """Settings of the run alone; all others are the provider's, which was made with them."""
 
 
-def agreed_config(config: Config, provider: SummarizationProvider) -> Config:
-    """Return the provider's config with the schedule of this one; refuse one that says something else.
+def config_given(config: Config | None, provider: SummarizationProvider | None = None) -> Config:
+    """Return the config that a function was given, else that of the provider it was given, else the default.
 
-    It would have no effect and still stand in the run.
+    Beside a provider it is the provider's own with the schedule of the one that is given.
 
     Raises
     ------
     ConfigError
-        If it sets something that the provider was not made with.
+        If either is something else, or the config sets something that the provider was not made with: it
+        would have no effect and still stand in the run.
     """
+    if provider is not None:
+        hint = "give what get_provider(config) returns, or name it in Config(provider=...)"
+        check_kind("provider", provider, SummarizationProvider, hint)
+    if config is None:
+        return Config() if provider is None else provider.config
+    hint = "give a Config, such as Config(provider='openai', summary_batch_size=4), or Config.from_toml(FILE)"
+    check_kind("config", config, Config, hint)
+    if provider is None:
+        return config
     for name in sorted(config.model_fields_set - OF_THE_RUN):
         if getattr(config, name) != getattr(provider.config, name):
             raise ConfigError(
