@@ -12,7 +12,7 @@ import toolkit as tk
 from toolkit.arguments import MOST_TOKENS, check_kind, read_episodes
 
 EPISODE = tk.Episode.from_text("a", "Rain fell.")
-SCRIPTED = tk.Config(provider="scripted")
+SCRIPTED = tk.Config(provider="scripted", store_url="memory://")
 CONFIGURED: dict[str, Callable[..., Any]] = {
     "run": lambda **given: tk.run([EPISODE], **given),
     "start": lambda **given: tk.start([EPISODE], **given),
