@@ -66,7 +66,7 @@ class Measuring:
         What judges the summaries, and its name.
     warm_up : bool
     rest : bool
-        Whether to wait before each cell until the quota is as if unused.
+        Whether to wait before each cell until the quota is as if unused, and forget what was learned of it.
     parallel : int
     machine : str
         Digest of what the measurements depend on besides.
@@ -83,6 +83,8 @@ class Measuring:
         By cell and repeat.
     other_machines : int
         Cells of earlier starts that were measured on another machine, or with other versions.
+    not_alone : int
+        Cells that found their quota in use, and with it what others have learned of it.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Measuring:
         self.warm_ups: list[Row] = []
         self.run_ids: dict[tuple[int, int], str] = {}
         self.other_machines = 0
+        self.not_alone = 0
 
     # From an earlier start
 
@@ -171,7 +174,7 @@ class Measuring:
         try:
             self._warm_up(planned.cell)
             if self._rest and self._parallel == 1:
-                self._wait_for_quota(planned.cell)
+                self._rest_quota(planned.cell)
             return self._measure(planned)
         except StoreError as broken:
             return self._give_up(planned, str(broken))
@@ -281,8 +284,12 @@ class Measuring:
             _, values = self._told(found)
             self.warm_ups.append(Row(cell, WARM_UP_REPEAT, {**values, "started_at": started_at}))
 
-    def _wait_for_quota(self, cell: Cell) -> None:
-        """Wait until what was sent before counts no more, so that each cell finds the same quota."""
+    def _rest_quota(self, cell: Cell) -> None:
+        """Wait until what was sent before counts no more, and forget what it taught.
+
+        So each cell finds the same quota, and a limiter that knows no more of it than the first one's: in any
+        order, and also if the sweep was started again.
+        """
         limiter: Limiter | None = None
         # What is wrong stands in the cell's row.
         with suppress(ToolkitError), self._make(cell.config) as provider:
@@ -291,6 +298,8 @@ class Measuring:
             rest_s = min(limiter.refilled_at() - limiter.now(), LONGEST_REST_S)
             if rest_s > 0:
                 self._clock.sleep(rest_s, wake=self._stop)
+            if not self._stop.is_set():
+                self.not_alone += not limiter.forget()
 
     # Stopping
 

@@ -94,8 +94,9 @@ def sweep(
     warm_up : bool
         Make an unmeasured call to each model and server before its first cell; see ``Sweep.warm_ups``.
     rest : bool
-        Before each cell wait until the quota is back that was used before it, a minute at most, so that
-        every cell begins alike.
+        Before each cell wait until the quota is back that was used before it, a minute at most, and have the
+        limiter forget what it has learned, but for the limits themselves. So every cell begins alike: with as
+        many requests in flight as its setting allows, and with no charge fitted.
     parallel : int
         Cells at a time. More than one share the machine and the quota, which ``cells`` says.
     confirm : bool
@@ -307,6 +308,14 @@ def _measure(
             # All cells are kept already, and who comes later sees that this process has ended.
             with suppress(StoreError):
                 book.release()
+        if measuring.not_alone:
+            warnings.warn(
+                f"sweep {study.sweep_id}: {measuring.not_alone} of its cells began while other calls were "
+                "under way on the same account, and share its quota with them; to measure them alone, end "
+                "what else uses it, and give the sweep a name= of its own",
+                SweepWarning,
+                stacklevel=3,
+            )
         return study.result(
             rows=[*kept, *going.rows(measuring.stopped_because)],
             warm_ups=measuring.warm_ups,
