@@ -29,6 +29,7 @@ from toolkit.limits import (
 )
 from toolkit.limits.fitted import ENOUGH
 from toolkit.limits.laws import DAY, MINUTE, Dimension
+from toolkit.limits.state import Overtaken
 from toolkit.records import Usage
 
 EPOCH = 1_700_000_000.0
@@ -39,14 +40,16 @@ COMPLAINTS = [Refusal.CONCURRENCY, Refusal.SLOW_DOWN, Refusal.OVERLOAD, Refusal.
 class Quota:
     """A core in its state, asked the way the limiter asks it."""
 
-    def __init__(self, state, settings, holder=None):
-        self.state = state
-        self.core = LimiterCore("key", settings, state.holder if holder is None else holder)
+    def __init__(self, state, settings):
+        self.state, self.core = state, LimiterCore("key", settings, state.holder)
 
     def __getattr__(self, name):
         def call(*args, **kwargs):
-            with self.state.exclusive(self.core):
-                return getattr(self.core, name)(*args, **kwargs)
+            try:
+                with self.state.exclusive(self.core):
+                    return getattr(self.core, name)(*args, **kwargs)
+            except Overtaken:
+                return call(*args, **kwargs)
 
         return call
 

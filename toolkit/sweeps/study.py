@@ -95,8 +95,9 @@ def sweep(
         Make an unmeasured call to each model and server before its first cell; see ``Sweep.warm_ups``.
     rest : bool
         Before each cell wait until the quota is back that was used before it, a minute at most, and have the
-        limiter forget what it has learned, but for the limits themselves. So every cell begins alike: with as
-        many requests in flight as its setting allows, and with no charge fitted.
+        limiter forget what it has learned, but for the limits themselves. So every cell begins alike, and as
+        plans and simulations take it: with as many requests in flight as its setting allows, and with no
+        charge fitted. (Under ``limits_charge="fitted"`` a cell of a dozen calls measures the fitting only.)
     parallel : int
         Cells at a time. More than one share the machine and the quota, which ``cells`` says.
     confirm : bool
