@@ -130,7 +130,7 @@ def test_progress_of_a_generator_has_no_total(make_episodes: MakeEpisodes, scrip
     handle = begin((episode for episode in make_episodes(3)), script)
     script.wait_asked(2)
     assert (handle.progress.episodes_total, handle.progress.eta_s) == (None, None)
-    assert "running: 1 episodes" in repr(handle)
+    assert "running: 1 episode, " in repr(handle)
 
 
 def test_frames_hold_what_has_ended_so_far(make_episodes: MakeEpisodes) -> None:
