@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
+from toolkit.bars import Bar, is_shown, make_bar
 from toolkit.clock import Clock
 from toolkit.limits import Cause, Standing
 from toolkit.records import CallRecord, EpisodeRecord, Status
@@ -114,7 +115,7 @@ class Progress:
         self.output_tokens = 0
         self._ended_at: float | None = None
         self.trouble: Exception | None = None
-        self._bar: Any = None
+        self._bar: Bar | None = None
         self._waits = waits
         self._told_until = -math.inf
         self._silent = shown is False
@@ -192,7 +193,7 @@ class Progress:
         except Exception as error:
             self.trouble = error
             if self._bar is not None:
-                self._bar.disable = True  # or it tries once more when it is collected
+                self._bar.abandon()
             self._bar = None
 
     def _draw(self) -> None:
@@ -201,17 +202,15 @@ class Progress:
         seconds = self._clock.now() - self._began
         rate = self.output_tokens / seconds if seconds > 0 else 0.0
         of = "" if self._total is None else f"/{self._total}"
-        self._bar.n = round(self.done_share, 3)
+        standing = self._waits()
         parts = [
+            # First, because it must be there in a narrow terminal too, where the end is cut.
+            *([describe_wait(standing)] if standing else []),
             f"{self.episodes}{of} episodes",
             f"{self.calls}/{self.calls_planned} chunks",
             f"{rate:.0f} tokens/s",
         ]
-        if standing := self._waits():
-            parts.append(describe_wait(standing))
-        self._bar.set_description_str(", ".join(parts), refresh=False)
-        # update() draws at most every mininterval seconds.
-        self._bar.update(0)
+        self._bar.show(round(self.done_share, 3), ", ".join(parts))
 
     def look(self) -> None:
         """Show what the run waits for: in the bar, else a line for each long wait on standard error."""
@@ -249,15 +248,14 @@ class Progress:
             self._looker.join()
         with self._lock:
             self._ended_at = self._clock.now()
-            if self._bar is not None:
-                self._show(self._close)
+            self._show(self._close)
 
     def _open(self) -> None:
-        self._bar = make_bar(self._total)
+        self._bar = make_bar(self._total, now=self._clock.now)
 
     def _close(self) -> None:
-        self._bar.refresh()
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
         self._bar = None  # What is not waited for must not draw it anew.
 
 
@@ -267,33 +265,3 @@ def describe_wait(standing: Standing) -> str:
     if math.isinf(standing.until):
         return text
     return f"{text} until {time.strftime('%H:%M:%S', time.localtime(math.ceil(standing.until)))}"
-
-
-def is_shown(shown: bool | None) -> bool:
-    """Whether to draw; None: in a notebook, or if standard error is a terminal."""
-    if shown is not None:
-        return shown
-    on_terminal = sys.stderr is not None and not getattr(sys.stderr, "closed", False) and sys.stderr.isatty()
-    return on_terminal or _in_notebook()
-
-
-def _in_notebook() -> bool:
-    """Say whether this process is a notebook's kernel, without importing IPython."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and "IPKernelApp" in shell.config
-
-
-def make_bar(total: int | None, unit: str = "") -> Any:
-    """Open a bar of tqdm; with a ``unit``, it counts them itself."""
-    if _in_notebook():
-        from tqdm.notebook import tqdm as bar
-    else:
-        from tqdm import tqdm as bar  # type: ignore[assignment]
-    layout = (
-        f"{{percentage:3.0f}}%|{{bar}}| {f'{{n_fmt}}/{{total_fmt}} {unit} ' if unit else ''}"
-        "{desc} [{elapsed}<{remaining}]"
-        if total is not None
-        else "{desc} [{elapsed}]"
-    )
-    return bar(total=total, bar_format=layout, dynamic_ncols=True, mininterval=0.2)
