@@ -84,10 +84,14 @@ class Bar(ABC):
         from tqdm import tqdm
 
         elapsed_s = self._now() - self._began
-        line = tqdm.format_meter(
-            self.done, self.total, elapsed_s, columns, prefix=self.text, bar_format=layout
-        )
-        return str(line).strip()
+        return tqdm.format_meter(
+            self.done,
+            self.total,  # type: ignore[arg-type] (None is documented, and endless bars need it)
+            elapsed_s,
+            columns,
+            prefix=self.text,
+            bar_format=layout,
+        ).strip()
 
 
 class TerminalBar(Bar):
@@ -136,7 +140,7 @@ class NotebookBar(Bar):
 
         data = {"text/plain": self.line(TEXT_COLUMNS), "text/html": self._html()}
         if self._output is None:
-            self._output = display(data, raw=True, display_id=True)
+            self._output = display(data, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self._output.update(data, raw=True)
 

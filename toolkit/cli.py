@@ -161,8 +161,8 @@ def _parser() -> argparse.ArgumentParser:
         "lab",
         help="open the notebooks in JupyterLab",
         usage="%(prog)s [-h] [--no-browser] [FOLDER] [-- ARGUMENT ...]",
-        description="Copy the notebooks with their sample data to a folder and open JupyterLab there. What you "
-        "changed in an earlier copy is kept. Arguments behind -- go to JupyterLab.",
+        description="Copy the notebooks with their sample data to a folder and open JupyterLab there. What "
+        "you changed in an earlier copy is kept. Arguments behind -- go to JupyterLab.",
         epilog="Exit status: JupyterLab's; 2 wrong usage, no JupyterLab, or a folder that cannot be written.",
     )
     lab.add_argument(

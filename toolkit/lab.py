@@ -1,4 +1,4 @@
-"""``toolkit lab``: the notebooks with their sample data, in a folder of the user's own, and JupyterLab there."""
+"""The notebooks with their sample data, copied to a folder of the user's own, and JupyterLab opened there."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Copied(NamedTuple):
 
 
 def samples() -> Path:
-    """Return the folder that holds the notebooks and their data: in the package, or the checkout it is run from.
+    """Return the folder with notebooks and data: in the package, or the checkout that it is run from.
 
     Raises
     ------
@@ -139,10 +139,10 @@ def open_lab(folder: Path, arguments: Sequence[str] = ()) -> int:
     # The toolkit's own Python, whatever `jupyter` the path would find: its kernels must have the toolkit.
     command = [sys.executable, "-m", "jupyterlab", str(folder / FIRST), f"--ServerApp.root_dir={folder}"]
     command += arguments
-    if os.name == "nt":
-        return subprocess.call(command)
-    # So that Ctrl-C, which JupyterLab asks about, and other signals are its own affair.
-    os.execv(command[0], command)
+    if os.name != "nt":
+        # So that Ctrl-C, which JupyterLab asks about, and other signals are its own affair.
+        os.execv(command[0], command)
+    return subprocess.call(command)
 
 
 def _read_record(path: Path) -> dict[str, str]:

@@ -43,7 +43,7 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 def test_notebooks_and_their_data_are_copied(tmp_path: Path) -> None:
-    """All that is in the repository's two folders, byte by byte, and the data where the notebooks look for it."""
+    """All of the repository's two folders, byte by byte, and the data where the notebooks look for it."""
     copied = copy_samples(tmp_path / "lab")
     there = {path.relative_to(ROOT).as_posix() for part in PARTS for path in ROOT.glob(part)}
     assert set(copied.new) == there
@@ -124,7 +124,7 @@ def test_the_checkout_itself_is_no_copy(source: Path) -> None:
 def test_folder_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file in its place, say: one sentence with the reason, and the status for wrong use."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"file: notebooks cannot be copied there \(.+\); name another folder"):
+    with pytest.raises(ConfigError, match=r"file: notebooks cannot be copied there \(.+\); name another"):
         copy_samples(tmp_path / "file")
     assert main(["lab", str(tmp_path / "file")]) == 2
     assert "name another folder" in capsys.readouterr().err
@@ -186,10 +186,9 @@ def test_jupyterlab_opens_with_the_notebooks(tmp_path: Path) -> None:
     )
     try:
         assert process.stderr is not None
-        address = next(
-            found[0] for line in process.stderr if (found := re.search(r"http://(127\.0\.0\.1|localhost):\S+", line))
-        )
-        server, _, token = address.partition("/lab")[0], *address.partition("?")[1:]
+        found = (re.search(r"http://(127\.0\.0\.1|localhost):\S+", line) for line in process.stderr)
+        address = next(match[0] for match in found if match)
+        server, token = address.partition("/lab")[0], address.partition("?")[2]
         assert "/lab/tree/notebooks/01_quickstart.ipynb" in address
         with urllib.request.urlopen(f"{server}/api/contents/notebooks?{token}", timeout=30) as answer:
             listed = {item["name"] for item in json.load(answer)["content"]}
@@ -207,7 +206,7 @@ def test_wheel_and_editable_install_hold_the_notebooks(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     # Of a copy without what is not under version control, as a release would be.
     checkout = tmp_path / "checkout"
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         checkout.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, checkout / name)
     for name in ("toolkit", "notebooks", "data"):
@@ -235,6 +234,5 @@ def test_wheel_and_editable_install_hold_the_notebooks(tmp_path: Path) -> None:
 def texts_of_samples() -> dict[str, str]:
     """Return what is to be copied, by name."""
     place = samples()
-    return {
-        path.relative_to(place).as_posix(): path.read_text() for part in PARTS for path in sorted(place.glob(part))
-    }
+    paths = [path for part in PARTS for path in sorted(place.glob(part))]
+    return {path.relative_to(place).as_posix(): path.read_text() for path in paths}

@@ -119,7 +119,7 @@ def test_own_provider_takes_twenty_lines() -> None:
 
 @pytest.fixture(scope="module")
 def times(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
-    """Take the seconds of each notebook, and show them as a table at the end, whether output is captured or not."""
+    """Take the seconds of each notebook, and show them in a table at the end, captured or not."""
     taken: dict[str, float] = {}
     yield taken
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")

@@ -1,4 +1,4 @@
-"""Bars where people see them: terminals of several widths, notebooks, logs, and inside a running event loop."""
+"""Bars where people see them: terminals of several widths, notebooks, logs, inside a running event loop."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_description_is_harmless() -> None:
 
 
 def test_bar_of_a_captured_process_is_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where there is neither a terminal nor a notebook, a line stands for a bar, and no more than two a minute."""
+    """With neither a terminal nor a notebook, a line stands for a bar, and no more than two a minute."""
     clock = ManualClock()
     bar = make_bar(4, "cells", clock.now)
     assert isinstance(bar, LogBar)
