@@ -89,7 +89,8 @@ def copy_samples(folder: str | Path, source: Path | None = None) -> Copied:
     )
     new, updated, kept = [], [], []
     try:
-        written = _read_record(place / RECORD)
+        before = _read_record(place / RECORD)
+        written = dict(before)
         for name in names:
             own, theirs = (source / name).read_bytes(), place / name
             there = theirs.read_bytes() if theirs.exists() else None
@@ -105,7 +106,7 @@ def copy_samples(folder: str | Path, source: Path | None = None) -> Copied:
                 continue
             _write(theirs, own)
             written[name] = _digest(own)
-        if place != source:
+        if place != source and written != before:
             _write(place / RECORD, json.dumps(written, indent=1).encode())
     except OSError as error:
         raise ConfigError(
@@ -137,8 +138,8 @@ def open_lab(folder: Path, arguments: Sequence[str] = ()) -> int:
     if find_spec("jupyterlab") is None:
         raise MissingDependency("toolkit lab", "jupyterlab", "lab")
     # The toolkit's own Python, whatever `jupyter` the path would find: its kernels must have the toolkit.
-    command = [sys.executable, "-m", "jupyterlab", str(folder / FIRST), f"--ServerApp.root_dir={folder}"]
-    command += arguments
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"]
+    command += [f"--LabApp.default_url=/lab/tree/{FIRST}", *arguments]
     if os.name != "nt":
         # So that Ctrl-C, which JupyterLab asks about, and other signals are its own affair.
         os.execv(command[0], command)

@@ -34,7 +34,7 @@ def work(count=3, **how):
         provider="scripted", store_url="memory://", chunk_tokens=64,
         summary_batch_size=2, summary_chunk_parallelism=2,
     )
-    provider = tk.ScriptedSummarizationProvider(config, latency_s=0.05)
+    provider = tk.ScriptedSummarizationProvider(config, latency_s=0.1)
     given = (episode for episode in episodes) if how.pop("endless", False) else episodes
     return tk.run(given, config, provider=provider, **how)
 
@@ -100,7 +100,7 @@ def test_bar_is_one_line_of_a_terminal(columns: int) -> None:
     assert "3/3 episodes" in shown[0]
     shares = [int(share) for share in re.findall(r"(\d+)%\|", written)]
     assert shares == sorted(shares)
-    assert len(set(shares)) > 3
+    assert len(set(shares)) > 2
 
 
 def test_bar_without_an_end_is_one_line_too() -> None:
@@ -188,10 +188,10 @@ def test_bar_is_drawn_now_and_then_and_at_its_end() -> None:
     bar = Drawn(100, "", clock.now)
     for step in range(1, 51):
         bar.show(step, f"{step} done")
-        clock.advance(0.1)
-    assert [line.split()[1] for line in bar.lines] == ["1", "11", "21", "31", "41"]
+        clock.advance(0.125)
+    assert [line.split()[1] for line in bar.lines] == ["1", "9", "17", "25", "33", "41", "49"]
     bar.close()
-    assert bar.lines[-1].startswith("50% 50 done [00:05")
+    assert bar.lines[-1].startswith("50% 50 done [00:06")
 
 
 def test_a_bar_that_stands_still_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
