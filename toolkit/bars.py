@@ -20,6 +20,8 @@ TEXT_COLUMNS = 100
 class Bar(ABC):
     """A bar that is drawn anew now and then, and at its end; it may be shown from any thread.
 
+    Whatever goes wrong in drawing (a terminal that is gone, say) ends the drawing and nothing else.
+
     Parameters
     ----------
     total : float or None
@@ -28,6 +30,11 @@ class Bar(ABC):
         What it counts, if the text does not say so itself.
     now : callable
         Monotonic seconds.
+
+    Attributes
+    ----------
+    trouble : Exception or None
+        What went wrong.
     """
 
     every_s: float = 0.2
@@ -38,6 +45,7 @@ class Bar(ABC):
         self.total = total
         self.done = 0.0
         self.text = ""
+        self.trouble: Exception | None = None
         # In the terms of tqdm. Of an endless one the bar is blank, but makes a line of the right width.
         self.words_format, self.bar_format = (
             ("{desc} [{elapsed}]", "{desc} [{elapsed}]{bar}")
@@ -50,6 +58,7 @@ class Bar(ABC):
         self._now = now
         self._began = now()
         self._drawn_at = -math.inf
+        self._is_over = False
         self._drawing_lock = threading.Lock()
 
     def show(self, done: float, text: str, *, at_once: bool = False) -> None:
@@ -58,15 +67,31 @@ class Bar(ABC):
             self.done, self.text = done, for_terminal(text)
             if at_once or self._now() - self._drawn_at >= self.every_s:
                 self._drawn_at = self._now()
-                self.draw()
+                self._try(self.draw)
 
     def close(self) -> None:
-        """Draw what was said last, and leave it there."""
+        """Draw what was said last, and leave it there; nothing is drawn after that."""
         with self._drawing_lock:
-            self.draw()
+            self._try(self.draw)
+            self._try(self.leave)
+            self._is_over = True
 
-    def abandon(self) -> None:  # noqa: B027 (most have nothing to do)
-        """Draw nothing more, not when it is collected either."""
+    def abandon(self) -> None:
+        """Draw nothing more."""
+        self._is_over = True
+
+    def _try(self, step: Callable[[], object]) -> None:
+        """Do a step of drawing; the first one that fails is the last one."""
+        if self._is_over:
+            return
+        try:
+            step()
+        except Exception as error:
+            self.trouble = error
+            self.abandon()
+
+    def leave(self) -> None:  # noqa: B027 (most have nothing to do)
+        """Let what is printed next stand below it."""
 
     @abstractmethod
     def draw(self) -> None:
@@ -98,12 +123,16 @@ class TerminalBar(Bar):
     """A line of a terminal that is written over; several at a time take several lines."""
 
     def __init__(self, total: float | None, unit: str, now: Callable[[], float]) -> None:
+        super().__init__(total, unit, now)
+        self._bar: Any = None
+        self._try(self._open)
+
+    def _open(self) -> None:
         from tqdm import tqdm
 
-        super().__init__(total, unit, now)
         # It knows of other bars and of lines that are printed meanwhile. When to draw is our own affair: tqdm
         # would not draw a bar that stands still, and why it does is what is to be seen then.
-        self._bar: Any = tqdm(total=total, bar_format=self.bar_format, dynamic_ncols=True)
+        self._bar = tqdm(total=self.total, bar_format=self.bar_format, dynamic_ncols=True)
 
     def draw(self) -> None:
         """Write over the line."""
@@ -111,14 +140,15 @@ class TerminalBar(Bar):
         self._bar.set_description_str(self.text, refresh=False)
         self._bar.refresh()
 
-    def close(self) -> None:
-        """Draw it a last time and go on below it."""
-        super().close()
+    def leave(self) -> None:
+        """Go on in the next line."""
         self._bar.close()
 
     def abandon(self) -> None:
-        """Keep tqdm from drawing."""
-        self._bar.disable = True
+        """Draw nothing more, not when tqdm's bar is collected either."""
+        super().abandon()
+        if self._bar is not None:
+            self._bar.disable = True
 
 
 class NotebookBar(Bar):
@@ -132,7 +162,7 @@ class NotebookBar(Bar):
         super().__init__(total, unit, now)
         self._output: Any = None
         # In the thread that the cell runs in: what others display may be taken for another cell's.
-        self.draw()
+        self._try(self.draw)
 
     def draw(self) -> None:
         """Replace the output."""
@@ -161,7 +191,8 @@ class LogBar(Bar):
 
     def draw(self) -> None:
         """Write a line."""
-        print(f"toolkit: {self.words()}", file=sys.stderr, flush=True)
+        if sys.stderr is not None:
+            print(f"toolkit: {self.words()}", file=sys.stderr, flush=True)
 
 
 def make_bar(total: float | None, unit: str = "", now: Callable[[], float] = time.monotonic) -> Bar:

@@ -88,11 +88,6 @@ class Progress:
     clock : Clock
     waits : callable
         Says what the limiter's first in line waits for; None if nobody waits.
-
-    Attributes
-    ----------
-    trouble : Exception or None
-        What went wrong in showing it.
     """
 
     def __init__(
@@ -114,13 +109,11 @@ class Progress:
         self.calls_planned = 0
         self.output_tokens = 0
         self._ended_at: float | None = None
-        self.trouble: Exception | None = None
-        self._bar: Bar | None = None
+        self._trouble: Exception | None = None
+        self._bar: Bar | None = make_bar(episodes, now=clock.now) if is_shown(shown) else None
         self._waits = waits
         self._told_until = -math.inf
         self._silent = shown is False
-        if is_shown(shown):
-            self._show(self._open)
         self._ended = threading.Event()
         self._looker = threading.Thread(target=self._look_now_and_then, name="progress", daemon=True)
 
@@ -184,17 +177,21 @@ class Progress:
                 standing and describe_wait(standing),
             )
 
+    @property
+    def trouble(self) -> Exception | None:
+        """What went wrong in showing it; None if nothing did."""
+        return self._trouble or (None if self._bar is None else self._bar.trouble)
+
     def _show(self, step: Callable[[], object]) -> None:
         """Do a step of showing; the first one that fails is the last one."""
-        if self.trouble is not None:
+        if self._trouble is not None:
             return
         try:
             step()
         except Exception as error:
-            self.trouble = error
+            self._trouble = error
             if self._bar is not None:
                 self._bar.abandon()
-            self._bar = None
 
     def _draw(self) -> None:
         if self._bar is None:
@@ -248,15 +245,8 @@ class Progress:
             self._looker.join()
         with self._lock:
             self._ended_at = self._clock.now()
-            self._show(self._close)
-
-    def _open(self) -> None:
-        self._bar = make_bar(self._total, now=self._clock.now)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None  # What is not waited for must not draw it anew.
+            if self._bar is not None:
+                self._bar.close()  # What is not waited for does not draw it anew.
 
 
 def describe_wait(standing: Standing) -> str:

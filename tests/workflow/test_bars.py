@@ -194,6 +194,30 @@ def test_bar_is_drawn_now_and_then_and_at_its_end() -> None:
     assert bar.lines[-1].startswith("50% 50 done [00:06")
 
 
+def test_a_bar_that_cannot_be_drawn_is_left_alone() -> None:
+    """The terminal is gone, and what is done goes on: the bar fails once, and says with what."""
+    bar = Drawn(3, "", ManualClock().now)
+    bar.every_s = 0.0
+    bar.lines = None  # type: ignore[assignment]
+    bar.show(1, "one")
+    failed = bar.trouble
+    assert isinstance(failed, AttributeError)
+    bar.show(2, "two")
+    bar.close()
+    assert bar.trouble is failed
+
+
+def test_a_bar_that_was_closed_stays_as_it_is() -> None:
+    """Calls that nobody waited for may end later, and must not draw over what stands there by then."""
+    bar = Drawn(2, "", ManualClock().now)
+    bar.show(1, "one")
+    bar.close()
+    drawn = list(bar.lines)
+    bar.show(2, "two", at_once=True)
+    bar.close()
+    assert bar.lines == drawn
+
+
 def test_a_bar_that_stands_still_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """It tells the time, and why it stands, though nothing more is done."""
     clock = ManualClock()
