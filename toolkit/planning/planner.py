@@ -14,7 +14,7 @@ from toolkit.planning.case import Case
 from toolkit.planning.conflicts import Conflict, Money, find_conflicts
 from toolkit.planning.machine import Footprint, Machine
 from toolkit.planning.suggestions import find_suggestions
-from toolkit.planning.work import Latency, Shape, Work, calls, read_episodes, work_of
+from toolkit.planning.work import Counts, Latency, Shape, Work, calls, read_episodes, work_of
 from toolkit.providers.base import SummarizationProvider, within_limits
 from toolkit.providers.registry import provider_class
 from toolkit.records import Episode, Reply, Usage
@@ -111,6 +111,7 @@ class Planner:
         self._machine = machine
         self._machines: dict[str, Machine] = {}
         self._works: dict[tuple[str, str, str | None, str, SummarySettings], Work] = {}
+        self._counts: dict[tuple[str, str, str | None, str], Counts] = {}
 
     def plan(self, config: Config) -> Plan:
         """Plan under one config."""
@@ -154,10 +155,12 @@ class Planner:
         settings = provider.settings()
         if limits is not None:
             settings = within_limits(settings, LimiterCore("plan", limits))
-        key = (provider.name, provider.model, config.model_revision, provider.token_counter, settings)
+        who = (provider.name, provider.model, config.model_revision, provider.token_counter)
+        key = (*who, settings)
         work = self._works.get(key)
         if work is None:
-            work = self._works[key] = work_of(provider, self._episodes, settings, self._latency)
+            counts = self._counts.setdefault(who, Counts())
+            work = self._works[key] = work_of(provider, self._episodes, settings, self._latency, counts)
         machine = self._machine_of(config) if provider.runs_here else None
         return Case(
             config=config,
