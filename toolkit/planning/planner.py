@@ -22,6 +22,9 @@ from toolkit.records import Episode, Reply, Usage
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_WORKS = 64
+"""Of different settings that are remembered: a work has an entry for each call."""
+
 
 def plan(
     episodes: Iterable[Episode | int],
@@ -113,6 +116,12 @@ class Planner:
         self._works: dict[tuple[str, str, str | None, str, SummarySettings], Work] = {}
         self._counts: dict[tuple[str, str, str | None, str], Counts] = {}
 
+    def by(self, latency: Latency | None) -> Planner:
+        """Return a planner by another latency model; what does not depend on it is not worked out again."""
+        other = Planner((), latency, self._machine)
+        other._episodes, other._machines, other._counts = self._episodes, self._machines, self._counts
+        return other
+
     def plan(self, config: Config) -> Plan:
         """Plan under one config."""
         provider = provider_class(config.provider).for_planning(config)
@@ -159,6 +168,8 @@ class Planner:
         key = (*who, settings)
         work = self._works.get(key)
         if work is None:
+            if len(self._works) >= MOST_WORKS:  # Who drags a slider asks for hundreds.
+                del self._works[next(iter(self._works))]
             counts = self._counts.setdefault(who, Counts())
             work = self._works[key] = work_of(provider, self._episodes, settings, self._latency, counts)
         machine = self._machine_of(config) if provider.runs_here else None

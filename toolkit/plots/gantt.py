@@ -67,7 +67,7 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
         return finish(ax, title, notes, x=_TIME, y=by)
     ids = list(dict.fromkeys(calls["episode_id"])) if by == "episode" else list(calls["call_id"])
     if by == "episode":
-        lanes, heights = _lanes(calls, ids)
+        lanes, heights = lanes_of(calls, ids)
     else:
         lanes, heights = np.arange(len(calls)), np.ones(len(calls), dtype=int)
     starts = np.concatenate([[0], np.cumsum(heights)])
@@ -90,7 +90,7 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
     return finish(ax, title, notes, x=_TIME, y=by, legend=legend)
 
 
-def _lanes(calls: pd.DataFrame, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def lanes_of(calls: pd.DataFrame, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the lane of each call and the number of lanes of each episode, so that no two calls overlap."""
     import numpy as np
 
