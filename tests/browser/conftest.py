@@ -94,7 +94,8 @@ class Lab:
         )
         self.url = self._wait_for_url()
         # Its pipe must not fill up.
-        threading.Thread(target=self._keep_log, daemon=True).start()
+        self._reader = threading.Thread(target=self._keep_log, daemon=True)
+        self._reader.start()
 
     def _wait_for_url(self) -> str:
         assert self._process.stderr is not None
@@ -107,7 +108,7 @@ class Lab:
 
     def _keep_log(self) -> None:
         assert self._process.stderr is not None
-        with self._log.open("w", encoding="utf-8") as log:
+        with self._process.stderr, self._log.open("w", encoding="utf-8") as log:
             log.writelines(self._process.stderr)
 
     def ask(self, method: str, path: str) -> Any:
@@ -131,6 +132,7 @@ class Lab:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(SECONDS)
+        self._reader.join()
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -162,8 +164,8 @@ def _environment(home: Path) -> dict[str, str]:
 class Notebook:
     """A notebook that is open in the browser, with its kernel.
 
-    Cells are numbered from 0. ``page`` is Playwright's, for whatever is not here; ``problems`` is what the page
-    reported so far.
+    Cells are numbered from 0. ``page`` is Playwright's, for whatever is not here; ``problems`` is what the
+    page reported so far.
     """
 
     def __init__(self, page: Page, problems: list[str], pictures: Path) -> None:
@@ -199,9 +201,12 @@ class Notebook:
 
         prompt = self.cell(number).locator(".jp-InputArea-prompt")
         expect(prompt).to_have_text(re.compile(r"^\[\d+\]:$"), timeout=1000 * SECONDS)
-        error = self.output(number).locator('[data-mime-type="application/vnd.jupyter.error"]')
-        if not fails and error.count():
-            pytest.fail(f"cell {number} raised an error:\n{error.first.inner_text()}")
+        raised = self.page.evaluate(
+            f"number => {CELL}.model.outputs.toJSON().filter(output => output.output_type === 'error')",
+            number,
+        )
+        if raised and not fails:
+            pytest.fail(f"cell {number} raised {raised[0]['ename']}: {raised[0]['evalue']}")
         return self.output(number)
 
     def run(self, number: int, *, fails: bool = False) -> Locator:
