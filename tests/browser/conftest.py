@@ -201,10 +201,8 @@ class Notebook:
 
         prompt = self.cell(number).locator(".jp-InputArea-prompt")
         expect(prompt).to_have_text(re.compile(r"^\[\d+\]:$"), timeout=1000 * SECONDS)
-        raised = self.page.evaluate(
-            f"number => {CELL}.model.outputs.toJSON().filter(output => output.output_type === 'error')",
-            number,
-        )
+        outputs = self.page.evaluate(f"number => {CELL}.model.outputs.toJSON()", number)
+        raised = [output for output in outputs if output["output_type"] == "error"]
         if raised and not fails:
             pytest.fail(f"cell {number} raised {raised[0]['ename']}: {raised[0]['evalue']}")
         return self.output(number)
@@ -250,7 +248,13 @@ class Notebook:
     def picture(self, name: str, of: Locator | None = None) -> Path:
         """Keep a picture of the window, or of a part of it in its whole height."""
         path = self._pictures / f"{name}.png"
-        (of or self.page).screenshot(path=path, animations="disabled")
+        if of is None:
+            self.page.screenshot(path=path, animations="disabled")
+            return path
+        height = int(of.evaluate("node => node.scrollHeight")) + HEIGHT
+        self.page.set_viewport_size({"width": WIDTH, "height": height})
+        of.screenshot(path=path, animations="disabled")
+        self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
         return path
 
     def pictures(self, name: str, of: Locator | None = None) -> None:

@@ -60,6 +60,7 @@ PUBLIC = [
     "SummarizationProvider",
     "Summary",
     "Sweep",
+    "SweepExplorer",
     "SystemClock",
     "ToolkitError",
     "TranscriptError",
