@@ -140,9 +140,7 @@ def _join(pieces: list[_Piece]) -> str:
     return head.text + "".join(piece.separator + piece.text for piece in rest)
 
 
-def _split(
-    text: str, separator: str, tokens: int, count_tokens: CountTokens, bound: int
-) -> Iterator[_Piece]:
+def _split(text: str, separator: str, tokens: int, count_tokens: CountTokens, bound: int) -> Iterator[_Piece]:
     """Yield a turn if it fits, else its sentences, else its words, else runs of characters."""
     if tokens <= bound < 2 * tokens:
         # Where it begins a chunk it stands without its separator, which may cost more than with it: many

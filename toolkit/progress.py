@@ -167,9 +167,7 @@ class Progress:
         """Return of each episode that is worked on how many calls ended, and how many are planned so far."""
         with self._lock:
             done = self._finished_calls
-            return {
-                episode_id: (done.get(episode_id, 0), planned) for episode_id, planned in self._planned.items()
-            }
+            return {name: (done.get(name, 0), planned) for name, planned in self._planned.items()}
 
     def snapshot(self, state: str) -> Snapshot:
         """Return the figures as they are now; ``state`` is what its owner knows."""

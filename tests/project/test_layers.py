@@ -22,6 +22,9 @@ LEVELS = {
     "refusals": 0,
     "urls": 0,
     "harmless": 0,
+    "wording": 0,
+    "parts": 0,
+    "settings": 0,
     "testing": 0,
     "tokens": 1,
     "words": 1,
@@ -39,6 +42,8 @@ LEVELS = {
     "frames": 3,
     "metrics": 3,
     "intervals": 3,
+    "studies": 3,
+    "views": 3,
     "archive": 3,
     "planning": 3,
     "latency": 3,
@@ -64,13 +69,23 @@ LEVELS = {
 SIDEWAYS = {
     ("config", "environment"),
     ("config", "errors"),
+    ("config", "parts"),
     ("config", "records"),
     ("config", "refusals"),
+    ("config", "settings"),
     ("config", "urls"),
+    ("config", "wording"),
     ("environment", "errors"),
     ("environment", "urls"),
     ("refusals", "environment"),
     ("refusals", "urls"),
+    ("wording", "harmless"),
+    ("parts", "harmless"),
+    ("parts", "wording"),
+    ("settings", "parts"),
+    ("settings", "wording"),
+    ("records", "parts"),
+    ("records", "wording"),
     ("protocols", "clock"),
     ("protocols", "errors"),
     ("protocols", "records"),
@@ -84,6 +99,11 @@ SIDEWAYS = {
     ("providers", "engines"),
     ("runs", "frames"),
     ("runs", "metrics"),
+    ("runs", "views"),
+    ("studies", "intervals"),
+    ("views", "intervals"),
+    ("views", "metrics"),
+    ("views", "studies"),
     ("archive", "frames"),
     ("planning", "frames"),
     ("planning", "runs"),
@@ -124,7 +144,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-LOADED_LATE = ("store.",)
+LOADED_LATE = ("store.", "widgets.controls")
 """Modules that may load heavy packages at once, because all others import them within functions only."""
 
 

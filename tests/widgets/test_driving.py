@@ -172,7 +172,8 @@ def test_a_sweep_can_be_stopped(driver: Driver, episodes: list[Episode], idle: I
     with ApiServer.spawn(latency=0.05, requests_per_minute=6000, tokens_per_minute=10_000_000) as server:
         config = hosted(server)
         driver.listener.measured = lambda row: driver.stop()
-        driver.start_sweep(episodes[:1], config, [{"summary_chunk_parallelism": width} for width in (1, 2, 3)])
+        cells = [{"summary_chunk_parallelism": width} for width in (1, 2, 3)]
+        driver.start_sweep(episodes[:1], config, cells)
         idle(driver)
     study = driver.study
     assert study is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from toolkit import Config, ConfigError
@@ -30,7 +32,8 @@ def test_a_slider_never_leaves_the_range(knob: Knob) -> None:
     """Every value that can be dragged is one that the config takes."""
     assert list(knob.values) == sorted(set(knob.values))
     for value in (knob.values[0], knob.values[-1]):
-        assert getattr(Config().replace(**{"summary_chunk_parallelism": 1, knob.setting: value}), knob.setting) == value
+        config = Config().replace(**{"summary_chunk_parallelism": 1, knob.setting: value})
+        assert getattr(config, knob.setting) == value
 
 
 def test_steps_are_all_small_numbers_and_then_even() -> None:
@@ -38,7 +41,7 @@ def test_steps_are_all_small_numbers_and_then_even() -> None:
     found = steps(1, 30_000)
     assert found[:8] == (1, 2, 3, 4, 5, 6, 7, 8)
     assert found[-1] == 30_000
-    assert all(after <= 1.5 * before for before, after in zip(found[1:], found[2:], strict=False))
+    assert all(after <= 1.5 * before for before, after in pairwise(found[1:]))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_without_anything_it_is_a_guess_that_says_so() -> None:
     assert Latencies(None, nothing).of(Config(provider="nobody")).is_guess
 
 
-def test_what_is_given_is_taken_until_something_is_measured(episodes: list[Episode], scripted: Config) -> None:
+def test_what_is_given_is_taken_until_it_was_measured(episodes: list[Episode], scripted: Config) -> None:
     """``latency=`` is how it begins; from the first run on, that counts."""
     latencies = Latencies(GIVEN, nothing)
     assert latencies.of(scripted).model is GIVEN
@@ -61,7 +61,7 @@ def test_the_default_model_is_the_same_named_or_not(episodes: list[Episode], scr
     assert [kept.model for kept in kept_runs(scripted)] == ["first-sentence"]
 
 
-def test_a_run_that_took_all_from_the_store_teaches_nothing(episodes: list[Episode], scripted: Config) -> None:
+def test_a_run_that_took_all_from_the_store_says_nothing(episodes: list[Episode], scripted: Config) -> None:
     """It has no times; what was known stays."""
     run(episodes, scripted)
     again = run(episodes, scripted)

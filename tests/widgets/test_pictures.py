@@ -74,7 +74,7 @@ def test_curves_share_the_axes() -> None:
         percent=True,
     )
     drawn = parsed(picture)
-    lines = [line for line in drawn.iter("polyline")]
+    lines = list(drawn.iter("polyline"))
     assert len({line.get("stroke-dasharray") for line in lines}) == 2
     assert "tokens 90 %" in picture
     assert "100 %" in picture

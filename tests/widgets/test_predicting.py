@@ -169,7 +169,10 @@ def test_each_text_is_counted_once(episodes: list[Episode], monkeypatch: pytest.
     ("settings", "said"),
     [
         ({"provider": "nobody"}, "provider 'nobody' is unknown"),
-        ({"provider": "openai", "openai_base_url": "http://a.example/v1", "azure_endpoint": "http://b"}, "not both"),
+        (
+            {"provider": "openai", "openai_base_url": "http://a.example/v1", "azure_endpoint": "http://b"},
+            "not both",
+        ),
     ],
 )
 def test_what_goes_wrong_is_an_answer(episodes: list[Episode], settings: dict[str, Any], said: str) -> None:

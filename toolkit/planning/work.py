@@ -234,7 +234,7 @@ class _Counting:
     def __init__(self, provider: SummarizationProvider, texts: Sequence[str], counts: Counts) -> None:
         self._provider = provider
         self._known = counts
-        self._cut: tuple[tuple[str | int, ...], list[str]] | None = None
+        self._cut: tuple[tuple[str, dict[str, int]], list[str]] | None = None
         self._bases: dict[Stage, int] = {}
         self._cautious = provider.token_counter == LearnedBytes.name
         self.notes: list[str] = []
@@ -282,13 +282,15 @@ class _Counting:
 
         Each is gone through twice, with replies at their caps and shorter ones, and is cut the same.
         """
-        asked = text, *bounds.values()
-        if self._cut is None or self._cut[0] != asked:
-            turns = self._known.turns.get(text)
-            if turns is None:
-                turns = self._known.turns[text] = turns_of(text, count_tokens)
-            self._cut = asked, chunk_turns(turns, count_tokens, **bounds)
-        return self._cut[1]
+        asked = text, bounds
+        if self._cut is not None and self._cut[0] == asked:
+            return self._cut[1]
+        turns = self._known.turns.get(text)
+        if turns is None:
+            turns = self._known.turns[text] = turns_of(text, count_tokens)
+        chunks = chunk_turns(turns, count_tokens, **bounds)
+        self._cut = asked, chunks
+        return chunks
 
     def prompt(self, request: Request) -> int:
         """Count a whole prompt, at most."""

@@ -7,9 +7,10 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.errors import ConfigError
+from toolkit.metrics import reused, seconds_of
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, name_ticks, say_nothing_to_draw
-from toolkit.plots.sources import notes_of, reused, seconds_of, timed_calls, title_of
+from toolkit.plots.sources import notes_of, timed_calls, title_of
 from toolkit.plots.steps import mean_number
 
 if TYPE_CHECKING:

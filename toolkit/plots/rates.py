@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit import metrics
 from toolkit.errors import ConfigError
+from toolkit.metrics import made
 from toolkit.plots import letters, look
 from toolkit.plots.canvas import axes_for, finish, say_nothing_to_draw
-from toolkit.plots.sources import made, name_of, notes_of, runs_of, timed_calls, title_of
+from toolkit.plots.sources import name_of, notes_of, runs_of, timed_calls, title_of
 from toolkit.plots.steps import changes
 
 if TYPE_CHECKING:

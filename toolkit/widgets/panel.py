@@ -454,7 +454,6 @@ def _close(widget: Any) -> None:
     """Close a widget with all in it: one that is not closed is kept for as long as the kernel lives."""
     for child in getattr(widget, "children", ()):
         _close(child)
-    for part in (getattr(widget, "style", None), widget.layout):
-        if hasattr(part, "close"):
+    for part in (widget.layout, getattr(widget, "style", None), widget):
+        if part is not None:
             part.close()
-    widget.close()

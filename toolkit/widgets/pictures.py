@@ -13,9 +13,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from toolkit.metrics import seconds_of
 from toolkit.plots import look
 from toolkit.plots.gantt import lanes_of
-from toolkit.plots.sources import seconds_of, timed_calls
+from toolkit.plots.sources import timed_calls
 from toolkit.runs import Run
 from toolkit.wording import duration, shown
 

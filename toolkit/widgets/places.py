@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from toolkit.widgets.panel import TuningPanel
+from typing import Any, NamedTuple
 
 
 class Place(NamedTuple):
@@ -16,15 +13,16 @@ class Place(NamedTuple):
     time: str
 
 
-_standing: dict[str, tuple[str, list[TuningPanel]]] = {}
+_standing: dict[str, tuple[str, list[Any]]] = {}
+"""By cell: the time when it was run last, and the panels that it showed then."""
 
 
-def stand(panel: TuningPanel, place: Place | None = None) -> list[TuningPanel]:
+def stand(panel: Any, place: Place | None = None) -> list[Any]:
     """Take note that a panel is shown; return those that the same cell showed when it was run before.
 
     Parameters
     ----------
-    panel : TuningPanel
+    panel : object
     place : Place, optional
         By default where the kernel is at work; a front end that does not say so has no places.
     """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from toolkit.parts import Alert, Tile
 from toolkit.records import Status
-from toolkit.reports.figures import BOUNDS, Figures
-from toolkit.reports.parts import Alert, Tile
-from toolkit.reports.wording import (
+from toolkit.views.figures import BOUNDS, Figures
+from toolkit.wording import (
     NONE,
     count,
+    counted,
     duration,
     listed,
     moment,
@@ -16,7 +17,6 @@ from toolkit.reports.wording import (
     plain,
     real,
 )
-from toolkit.runs import counted
 
 
 def facts_of(of: Figures) -> list[tuple[str, str]]:
@@ -108,6 +108,7 @@ def tiles_of(of: Figures) -> list[Tile]:
             NONE if longest is None else BOUNDS[longest.column],
             "" if longest is None else f"{percent(longest.share)} of the calls' time; {at_once}".rstrip("; "),
         ),
+        Tile("Calls waited for", listed(waits_of(of)) or "nothing", "summed over calls" if of.waits else ""),
     ]
 
 
@@ -127,3 +128,8 @@ def cost_note(of: Figures) -> str:
     if saved:
         notes.append(f"{money(saved)} saved by reuse")
     return "; ".join(notes)
+
+
+def waits_of(of: Figures) -> list[str]:
+    """Return what the calls waited for and how long, summed over them."""
+    return [f"{phase.label.removeprefix('wait: ')} {duration(phase.seconds)}" for phase in of.waits]

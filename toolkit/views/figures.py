@@ -1,17 +1,16 @@
-"""The figures of a run that a page tells of."""
+"""The figures of a run that it shows of itself, and that a page tells of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from toolkit.config import Config
 from toolkit.errors import RateLimited
-from toolkit.plots import look
-from toolkit.plots.sources import is_simulated, made, reused, seconds_of
-from toolkit.records import Status
-from toolkit.runs import Run
+from toolkit.metrics import PHASES, WAITS, made, reused, seconds_of
+from toolkit.records import EpisodeRecord, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +39,56 @@ class Phase:
     share: float
 
 
+class Ran(Protocol):
+    """What figures are of: a `Run`, which shows itself by them."""
+
+    id: str
+    config: Config
+    provider: str
+    model: str
+    records: tuple[EpisodeRecord, ...]
+    episodes_given: int | None
+    makespan_s: float
+    interrupted: bool
+    stopped_because: str | None
+    store: str | None
+    simulated: bool
+
+    @property
+    def state(self) -> str:
+        """How it ended."""
+
+    @property
+    def episodes(self) -> pd.DataFrame:
+        """A row for each episode."""
+
+    @property
+    def calls(self) -> pd.DataFrame:
+        """A row for each call."""
+
+    @property
+    def attempts(self) -> pd.DataFrame:
+        """A row for each try of a call."""
+
+    @property
+    def limits(self) -> pd.DataFrame:
+        """A row for each event of the limiter."""
+
+    @property
+    def reused(self) -> object:
+        """What was answered from the store."""
+
+    @property
+    def quota_share(self) -> float | None:
+        """The share of the limit that bound; None if nobody waited for one."""
+
+    def counts(self) -> dict[str, int]:
+        """Return how many episodes ended in each status."""
+
+    def totals(self) -> dict[str, float | int | None]:
+        """Return sums over the whole run."""
+
+
 class Figures:
     """What came of a run, in numbers; None where one does not apply or is not known.
 
@@ -48,9 +97,9 @@ class Figures:
     run : Run
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Ran) -> None:
         self.run = run
-        self.simulated = is_simulated(run)
+        self.simulated = run.simulated
         self.episodes: dict[str, int] = run.counts()
         self.summarized = self.episodes.get(Status.OK, 0) + self.episodes.get(Status.PARTIAL, 0)
         self.given: int = run.episodes_given or sum(self.episodes.values())
@@ -77,6 +126,11 @@ class Figures:
         return int((self.own_calls["status"] == Status.FAILED.value).sum())
 
     @cached_property
+    def failed_attempts(self) -> int:
+        """How many attempts failed."""
+        return int(self.run.attempts["error_kind"].notna().sum())
+
+    @cached_property
     def rate_limited_attempts(self) -> int:
         """Attempts that the server refused as too many."""
         return int((self.run.attempts["error_kind"] == RateLimited.__name__).sum())
@@ -101,13 +155,18 @@ class Figures:
     @cached_property
     def phases(self) -> Sequence[Phase]:
         """The phases that took time, in the order in which a call has them."""
-        sums = seconds_of(self.own_calls, [phase.column for phase in look.PHASES]).sum()
+        sums = seconds_of(self.own_calls, list(PHASES)).sum()
         total = float(sums.sum())
         return [
-            Phase(phase.column, phase.label, float(sums[phase.column]), float(sums[phase.column]) / total)
-            for phase in look.PHASES
-            if sums[phase.column] > 0
+            Phase(column, label, float(sums[column]), float(sums[column]) / total)
+            for column, label in PHASES.items()
+            if sums[column] > 0
         ]
+
+    @property
+    def waits(self) -> Sequence[Phase]:
+        """Those of the phases in which a call only waits."""
+        return [phase for phase in self.phases if phase.column in WAITS]
 
     @property
     def longest_phase(self) -> Phase | None:

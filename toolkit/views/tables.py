@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from toolkit.plots.letters import shown, span
+from toolkit.parts import Absent, Column, Part, Table, Text, cut
 from toolkit.records import Status
-from toolkit.reports.figures import BOUNDS, Figures
-from toolkit.reports.parts import Absent, Column, Part, Table, Text, cut
-from toolkit.reports.wording import NONE, count, in_seconds, is_missing, money, percent, plain, real
-from toolkit.runs import Run
+from toolkit.views.figures import BOUNDS, Figures, Ran
+from toolkit.wording import NONE, count, in_seconds, is_missing, money, percent, plain, real, shown, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +42,7 @@ def time_of(of: Figures) -> list[Part]:
     ]
 
 
-def episodes_of(of: Figures) -> Part:
+def episodes_of(of: Figures, most: int = MOST_EPISODES) -> Part:
     """Return a row for each episode; of too many those that are not ok, and those that took longest."""
     frame = of.run.episodes
     if frame.empty:
@@ -52,7 +50,7 @@ def episodes_of(of: Figures) -> Part:
             "Episodes", "None had ended." if of.run.state in ("running", "died") else "There were none."
         )
     is_ok = frame["status"] == "ok"
-    if len(frame) > MOST_EPISODES:
+    if len(frame) > most:
         order = frame.assign(is_ok=is_ok).sort_values(
             ["is_ok", "total_s"], ascending=[True, False], kind="stable"
         )
@@ -93,14 +91,14 @@ def episodes_of(of: Figures) -> Part:
                 in_seconds(row.wait_s),
                 money(row.cost_usd),
             ]
-            for row in frame.head(MOST_EPISODES + 1).itertuples(index=False)
+            for row in frame.head(most + 1).itertuples(index=False)
         ],
-        MOST_EPISODES,
+        most,
         "",
     )
     if note:
         note = (
-            f"{MOST_EPISODES:,} of {len(frame):,} are shown: first those that are not ok, then those that "
+            f"{most:,} of {len(frame):,} are shown: first those that are not ok, then those that "
             f"took longest. All of them: {way_to(of.run, 'episodes')}"
         )
     caption = "Episodes: service and waits are summed over calls, which may be under way at the same time"
@@ -226,7 +224,7 @@ def error_of(text: Any, most: int = 500) -> str:
     return "" if is_missing(text) else plain(text, most)
 
 
-def way_to(run: Run, frame: str) -> str:
+def way_to(run: Ran, frame: str) -> str:
     """Return how to get a whole frame of a run."""
     if run.store in (None, "memory://"):
         return f"run.{frame}, or run.save(folder)"
