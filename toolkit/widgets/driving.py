@@ -156,9 +156,11 @@ class Driver:
         with self._state_lock:
             if not self.is_busy:
                 return
-            self._stop.set()
-            if self.handle is not None:
-                self.handle.stop()
+            stop = self._stop
+        # Before the handle is looked for: one that comes later looks for this.
+        stop.set()
+        if (handle := self.handle) is not None:
+            handle.stop()
         self._change(State.STOPPING)
 
     # In the background

@@ -30,8 +30,9 @@ from toolkit.wording import counted
 if TYPE_CHECKING:
     import ipywidgets as widgets
 
-FIRST_PLAN_S = 3.0
-"""How long the text of a panel, for who has no widgets, waits for its first plan."""
+FIRST_PLAN_S, SHOWN_S = 30.0, 2.0
+"""How long the text of a panel waits for its first plan: if somebody asks for it, and if it only comes along with
+the widgets, for who has none."""
 _PAGES = (
     *("plan", "conflicts", "played", "suggestions", "details"),
     *("message", "pending", "running", "curves", "episodes", "code"),
@@ -264,9 +265,9 @@ class TuningPanel:
         elif not self.controls.problem:
             self.code()
 
-    def _text(self) -> str:
+    def _text(self, wait_s: float) -> str:
         """Return what the panel shows, for who has no widgets."""
-        self._first_plan.wait(FIRST_PLAN_S)
+        self._first_plan.wait(wait_s)
         told = [f"TuningPanel of {counted(len(self.episodes), 'episode')}"]
         found = self._prediction
         if found is not None:
@@ -276,14 +277,14 @@ class TuningPanel:
         return "\n\n".join(told)
 
     def __repr__(self) -> str:
-        return self._text()
+        return self._text(FIRST_PLAN_S)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         if not self._is_closed:
             for before in places.stand(self):
                 self._take_over(before)
         bundle: dict[str, Any] = dict(self.widget._repr_mimebundle_(**options) or {})
-        return {**bundle, "text/plain": self._text()}
+        return {**bundle, "text/plain": self._text(SHOWN_S)}
 
     def _take_over(self, before: TuningPanel) -> None:
         """Take the place of the panel that the same cell showed before it was run again."""
