@@ -101,6 +101,7 @@ SIDEWAYS = {
     ("runs", "metrics"),
     ("runs", "views"),
     ("studies", "intervals"),
+    ("views", "frames"),
     ("views", "intervals"),
     ("views", "metrics"),
     ("views", "studies"),

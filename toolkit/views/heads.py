@@ -18,6 +18,9 @@ from toolkit.wording import (
     real,
 )
 
+MOST_REASON = 600
+"""Characters of why something stopped."""
+
 
 def facts_of(of: Figures) -> list[tuple[str, str]]:
     """Return what a run was, when, and where it is kept."""
@@ -56,7 +59,11 @@ def alerts_of(of: Figures) -> list[Alert]:
         text = f"Its process ended before it did, after {ended:,}{given} episodes. {go_on}"
         alerts.append(Alert("Died", text, "bad"))
     elif run.stopped_because:
-        alerts.append(Alert("Stopped by itself", f"{plain(run.stopped_because).rstrip('.')}. {go_on}", "bad"))
+        alerts.append(
+            Alert(
+                "Stopped by itself", f"{plain(run.stopped_because, MOST_REASON).rstrip('.')}. {go_on}", "bad"
+            )
+        )
     elif run.interrupted:
         alerts.append(
             Alert("Interrupted", f"Stopped before its end, after {ended:,}{given} episodes. {go_on}", "bad")

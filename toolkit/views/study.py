@@ -10,6 +10,7 @@ from toolkit.intervals import Mean, mean_interval
 from toolkit.parts import Absent, Alert, Column, Fold, Part, Table, Text, Tile, left_out
 from toolkit.settings import written
 from toolkit.studies import LOWER_IS_BETTER, MEASURES, cells_of, failed, key_of, knobs_of, unit_of, values_of
+from toolkit.views.heads import MOST_REASON
 from toolkit.wording import NONE, count, counted, is_missing, listed, moment, plain, real, shown
 
 if TYPE_CHECKING:
@@ -111,12 +112,16 @@ def alerts_of(of: Study) -> list[Alert]:
         which = "All" if of.simulated == len(of.cells) else f"{of.simulated:,} of {len(of.cells):,}"
         alerts.append(Alert("Simulated", f"{which} rows are computed: nothing was called for them."))
     if because := getattr(of.study, "stopped_because", None):
-        alerts.append(Alert("Stopped by itself", plain(because), "bad"))
+        alerts.append(Alert("Stopped by itself", plain(because, MOST_REASON), "bad"))
     elif of.flag("interrupted"):
         alerts.append(
             Alert("Interrupted", "It was stopped before its end; started again, it goes on.", "bad")
         )
-    if lost := int(of.lost.sum()):
+    if len(of.cells) and of.lost.all():
+        place = of.cells.index[0]
+        first = plain(of.cells["error"].iloc[0], MOST_REASON) if "error" in of.cells else ""
+        alerts.append(Alert("Nothing succeeded", f"The first: {of.setting(place)}: {first}", "bad"))
+    elif lost := int(of.lost.sum()):
         text = (
             f"{lost:,} of {counted(len(of.cells), 'row')} have no result and are in no mean; see below why."
         )

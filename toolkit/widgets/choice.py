@@ -83,8 +83,8 @@ def first_choice(of: Study) -> Choice:
     knobs = sorted(of.varied, key=lambda knob: -len(levels_of(of.cells, knob)[0]))
     measures = list(of.values)
     better = [name for name in QUALITY if name in measures]
-    costs = [name for name in ("cost_usd", "makespan_s") if name in measures]
-    cost = next(iter(costs or [name for name in measures if name in LOWER_IS_BETTER] or measures), None)
+    cheap = ["cost_usd", "makespan_s", *sorted(LOWER_IS_BETTER), *measures]
+    cost = next((name for name in cheap if name in measures), None)
     others = [name for name in [*better, *SPEED, *measures] if name in measures and name != cost]
     return Choice(
         plot=next(iter(plots), None),

@@ -31,6 +31,11 @@ MOST_LINES = 20
 MOST_SUMMARIES = 20
 _USED = {"heatmap": ("x", "y", "value"), "lines": ("x", "value", "by"), "pareto": ("cost", "quality", "by")}
 """The controls that a plot is chosen by."""
+_WIDTHS = {
+    "where": "48.5em",
+    **dict.fromkeys(("left", "right", "repeat"), "13em"),
+    "compare": "max-content",
+}
 _LABELS = {"x": "Across", "y": "Up", "value": "Measure", "by": "Each", "cost": "Cost", "quality": "Quality"}
 
 
@@ -100,9 +105,9 @@ class SweepExplorer:
         import ipywidgets as widgets
 
         of, choice = self._all, self.choice
-        knobs = [(label_of(knob), knob) for knob in of.varied]
+        knobs = [(shown(knob, 40), knob) for knob in of.varied]
         measures = [(label_of(name), name) for name in of.values]
-        by = [("none", None), *((label_of(knob), knob) for knob in telling_apart(of))]
+        by = [("none", None), *((shown(knob, 40), knob) for knob in telling_apart(of))]
         options = {"x": knobs, "y": knobs, "value": measures, "by": by, "cost": measures, "quality": measures}
         controls: dict[str, Any] = {
             "plot": widgets.Dropdown(options=possible_plots(of), value=choice.plot, description="Plot")
@@ -133,10 +138,7 @@ class SweepExplorer:
         controls["compare"] = widgets.Button(description="Show summaries")
         for name, control in controls.items():
             control.style.description_width = "6.5em"
-            control.layout.width = (
-                "max-content" if name == "compare" else "23em" if name in options else "15em"
-            )
-        controls["where"].layout.width = "46em"
+            control.layout.width = _WIDTHS.get(name, "24em")
         return controls
 
     def _numbers(self) -> list[int]:
@@ -158,7 +160,7 @@ class SweepExplorer:
             moved, free = ("x", self.choice.y) if name == "y" else ("y", self.choice.x)
             if free == choice.x:
                 free = next(knob for knob in self._all.varied if knob != free)
-            choice = replace(choice, **{moved: free})
+            choice = replace(choice, y=free) if moved == "y" else replace(choice, x=free)
         self.choice, self._of = choice, of
         for other in ("x", "y"):
             self.controls[other].value = getattr(choice, other)
