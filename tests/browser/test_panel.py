@@ -227,7 +227,7 @@ def test_running_the_cell_again_closing_and_restarting(
     notebook = open_notebook(
         HOSTED,
         PANEL,
-        "import threading\nsorted({t.name for t in threading.enumerate() if 'panel' in t.name or t.name == 'prediction'})",
+        "import threading\n[t.name for t in threading.enumerate() if 'panel' in t.name or 'pred' in t.name]",
         "from ipywidgets import Widget\nlen(Widget.widgets)",
     )
     notebook.run(0)

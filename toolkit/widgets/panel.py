@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import ipywidgets as widgets
 
 FIRST_PLAN_S, SHOWN_S = 30.0, 2.0
-"""How long the text of a panel waits for its first plan: if somebody asks for it, and if it only comes along with
-the widgets, for who has none."""
+"""How long the text of a panel waits for its first plan: if somebody asks for it, and if it only comes along
+with the widgets, for who has none."""
 _PAGES = (
     *("plan", "conflicts", "played", "suggestions", "details"),
     *("message", "pending", "running", "curves", "episodes", "code"),
