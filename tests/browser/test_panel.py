@@ -228,7 +228,7 @@ def test_running_the_cell_again_closing_and_restarting(
         HOSTED,
         PANEL,
         "import threading\n[t.name for t in threading.enumerate() if 'panel' in t.name or 'pred' in t.name]",
-        "from ipywidgets import Widget\nlen(Widget.widgets)",
+        "from ipywidgets.widgets.widget import _instances\nlen(_instances)",
     )
     notebook.run(0)
     panel = Panel(notebook.run(1))

@@ -75,7 +75,7 @@ def test_a_value_between_the_steps_is_kept(controls: Controls) -> None:
     """The slider shows the nearest step and changes nothing."""
     controls.numbers["summary_batch_size"].field.value = "17"
     assert controls.config.summary_batch_size == 17
-    assert controls.numbers["summary_batch_size"].slider.value == 11
+    assert controls.numbers["summary_batch_size"].slider.value == 10
 
 
 def test_an_empty_field_leaves_it_to_the_provider(controls: Controls) -> None:

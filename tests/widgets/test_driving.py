@@ -9,56 +9,44 @@ from typing import Any
 import pytest
 
 from toolkit import Config, Episode
-from toolkit.handle import RunHandle
-from toolkit.runs import Run
-from toolkit.sweeps import Sweep
 from toolkit.testing import ApiServer
-from toolkit.widgets.driving import Driver, Nobody, State
+from toolkit.widgets.driving import (
+    Asked,
+    Began,
+    Changed,
+    Driver,
+    Ended,
+    Event,
+    Looked,
+    Measured,
+    State,
+    Swept,
+    Trouble,
+    nobody,
+)
 
 Idle = Callable[[Any], None]
 
 
-class Listener:
-    """Keeps what it was told."""
+class Told:
+    """Keeps the events."""
 
     def __init__(self) -> None:
-        self.driver: Driver | None = None
-        self.told: list[tuple[str, Any]] = []
+        self.events: list[Event] = []
         self.running = threading.Event()
 
-    def changed(self) -> None:
-        assert self.driver is not None
-        self.told.append(("state", self.driver.state))
-        if self.driver.state is State.RUNNING:
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Began):
             self.running.set()
 
-    def looked(self, handle: RunHandle) -> None:
-        self.told.append(("looked", handle.progress))
-
-    def ended(self, run: Run) -> None:
-        self.told.append(("ended", run))
-
-    def measured(self, row: Any) -> None:
-        self.told.append(("measured", row))
-
-    def swept(self, study: Sweep) -> None:
-        self.told.append(("swept", study))
-
-    def asked(self, ahead: Any, again: Callable[[], None]) -> None:
-        self.told.append(("asked", (ahead, again)))
-
-    def troubled(self, what: str) -> None:
-        self.told.append(("trouble", what))
-
-    def all(self, kind: str) -> list[Any]:
-        return [value for name, value in self.told if name == kind]
+    def all(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
 
 
 @pytest.fixture
 def driver(idle: Idle) -> Any:
-    listener = Listener()
-    driver = Driver(listener, look_s=0.05)
-    listener.driver = driver
+    driver = Driver(Told(), look_s=0.05)
     yield driver
     driver.stop()
     idle(driver)
@@ -83,13 +71,16 @@ def test_a_run_from_its_start_to_its_end(
     """The states follow each other, and the run is there when it has ended."""
     driver.start_run(episodes, scripted)
     idle(driver)
-    states = [state for state in driver.listener.all("state") if state is not State.STOPPING]
-    assert states == [State.PREPARING, State.RUNNING, State.IDLE]
-    (run,) = driver.listener.all("ended")
+    assert [event.state for event in driver.listener.all(Changed)] == [
+        State.PREPARING,
+        State.RUNNING,
+        State.IDLE,
+    ]
+    ((_, run),) = driver.listener.all(Ended)
     assert driver.run is run
     assert driver.handle is None
     assert run.counts() == {"ok": len(episodes)}
-    assert driver.listener.all("trouble") == []
+    assert driver.listener.all(Trouble) == []
 
 
 def test_no_thread_is_left(driver: Driver, episodes: list[Episode], scripted: Config, idle: Idle) -> None:
@@ -108,11 +99,11 @@ def test_a_run_that_is_stopped_keeps_what_is_done_and_goes_on_from_there(
         config = hosted(server)
         first_call = threading.Event()
 
-        def looked(handle: RunHandle) -> None:
-            if handle.progress.calls >= 3:
+        def hear(event: Event) -> None:
+            if isinstance(event, Looked) and event.handle.progress.calls >= 3:
                 first_call.set()
 
-        driver.listener.looked = looked
+        driver.listener = hear
         driver.start_run(episodes, config)
         assert first_call.wait(30)
         driver.stop()
@@ -151,8 +142,8 @@ def test_one_thing_at_a_time(driver: Driver, episodes: list[Episode], idle: Idle
         driver.start_sweep(episodes, hosted(server), [{"summary_batch_size": 2}])
         driver.stop()
         idle(driver)
-    assert len(driver.listener.all("ended")) == 1
-    assert driver.listener.all("swept") == []
+    assert len(driver.listener.all(Ended)) == 1
+    assert driver.listener.all(Swept) == []
 
 
 def test_a_sweep_over_what_was_collected(
@@ -161,17 +152,17 @@ def test_a_sweep_over_what_was_collected(
     """Each cell is told as it is measured, the study at the end."""
     driver.start_sweep(episodes, scripted, [{"summary_batch_size": 1}, {"summary_batch_size": 3}])
     idle(driver)
-    (study,) = driver.listener.all("swept")
+    ((study,),) = driver.listener.all(Swept)
     assert driver.study is study
     assert sorted(study.cells["summary_batch_size"]) == [1, 3]
-    assert len(driver.listener.all("measured")) == 2
+    assert len(driver.listener.all(Measured)) == 2
 
 
 def test_a_sweep_can_be_stopped(driver: Driver, episodes: list[Episode], idle: Idle) -> None:
     """Cells that were not reached say so, and those measured are kept."""
     with ApiServer.spawn(latency=0.05, requests_per_minute=6000, tokens_per_minute=10_000_000) as server:
         config = hosted(server)
-        driver.listener.measured = lambda row: driver.stop()
+        driver.listener = lambda event: driver.stop() if isinstance(event, Measured) else None
         cells = [{"summary_chunk_parallelism": width} for width in (1, 2, 3)]
         driver.start_sweep(episodes[:1], config, cells)
         idle(driver)
@@ -188,12 +179,12 @@ def test_what_costs_money_is_asked_about_first(driver: Driver, episodes: list[Ep
     """As in a sweep: without a budget nothing is sent before somebody says yes."""
     driver.start_run(episodes, Config(**PAID))
     idle(driver)
-    ((ahead, again),) = driver.listener.all("asked")
+    ((ahead, again),) = driver.listener.all(Asked)
     assert ahead.names == "openai/gpt-5.6-luna"
     assert ahead.calls == len(episodes)
     assert callable(again)
     assert driver.run is None
-    assert driver.listener.all("state") == [State.PREPARING, State.IDLE]
+    assert [event.state for event in driver.listener.all(Changed)] == [State.PREPARING, State.IDLE]
 
 
 def test_a_sweep_that_costs_money_is_asked_about_once(
@@ -203,7 +194,7 @@ def test_a_sweep_that_costs_money_is_asked_about_once(
     cells = [{"summary_batch_size": 1}, {"summary_batch_size": 2}]
     driver.start_sweep(episodes, Config(**PAID), cells)
     idle(driver)
-    ((ahead, _),) = driver.listener.all("asked")
+    ((ahead, _),) = driver.listener.all(Asked)
     assert ahead.calls == 2 * len(episodes)
 
 
@@ -222,7 +213,7 @@ def test_what_is_missing_is_one_text(
     """A traceback in the log would be no word to who pressed the button."""
     driver.start_run(episodes, Config(**settings))
     idle(driver)
-    (trouble,) = driver.listener.all("trouble")
+    ((trouble,),) = driver.listener.all(Trouble)
     assert said in trouble
     assert "Traceback" not in trouble
     assert driver.state is State.IDLE
@@ -240,7 +231,7 @@ def test_a_server_that_cannot_be_reached(driver: Driver, episodes: list[Episode]
 
 def test_nobody_need_listen(episodes: list[Episode], scripted: Config, idle: Idle) -> None:
     """A run whose view is gone goes on to its end."""
-    driver = Driver(Nobody())
+    driver = Driver(nobody)
     driver.start_run(episodes, scripted)
     idle(driver)
     assert driver.run is not None

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from html import unescape
 from typing import Any
 
-import ipywidgets
 import pytest
+from ipywidgets.widgets.widget import _instances
 
 from toolkit import Config, ConfigError, Episode, LatencyModel, RunHandle, TuningPanel, plan
 from toolkit.runs import Run
@@ -26,7 +26,7 @@ SECOND = LatencyModel(base_s=1.0, output_tokens=20)
 
 def page(panel: TuningPanel, name: str) -> str:
     """Return what one of its pages says, as text."""
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", panel._pages[name].value)).split())
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", panel._face.pages[name].value)).split())
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -65,7 +65,7 @@ def test_it_shows_what_a_setting_would_come_to(
     assert f"At least {found.bound_s:.1f} s bound by latency" in page(panel, "plan")
     assert "No conflicts" in page(panel, "conflicts")
     assert "Simulated" in page(panel, "played")
-    assert "<svg" in panel._pages["played"].value
+    assert "<svg" in panel._face.pages["played"].value
     assert "as given: 1 s" in page(panel, "played")
     panel.controls.numbers["summary_batch_size"].field.value = "60"
     idle(panel._predictor)
@@ -265,7 +265,7 @@ def test_what_is_missing_is_said_in_the_panel(
     panel.buttons["run"].click()
     idle(panel._driver)
     assert said in page(panel, "message")
-    assert 'role="alert"' in panel._pages["message"].value
+    assert 'role="alert"' in panel._face.pages["message"].value
     assert capfd.readouterr() == ("", "")
 
 
@@ -377,13 +377,13 @@ def test_a_cell_that_is_run_twice_has_one_panel(
     cell("a", "1")
     first = make_panel(episodes, scripted)
     first._repr_mimebundle_()
-    models = len(ipywidgets.Widget.widgets)
+    models = len(_instances)
     cell("a", "2")
     second = make_panel(episodes, scripted)
     second._repr_mimebundle_()
     assert first.widget.comm is None
     assert second.widget.comm is not None
-    assert len(ipywidgets.Widget.widgets) <= models + 4
+    assert len(_instances) <= models + 4
 
 
 def test_a_run_of_a_cell_that_is_run_again_can_still_be_stopped(
@@ -435,7 +435,7 @@ def test_a_closed_panel_is_told_nothing(
 )
 def test_bad_input_is_one_sentence(given: Any, options: dict[str, Any], said: str) -> None:
     """Before any widget is made."""
-    before = len(ipywidgets.Widget.widgets)
+    before = len(_instances)
     with pytest.raises(ConfigError, match=said):
         TuningPanel(given, **options)
-    assert len(ipywidgets.Widget.widgets) == before
+    assert len(_instances) == before

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ToolkitError
 from toolkit.providers.registry import provider_class, provider_names
+from toolkit.widgets.face import close_tree
 from toolkit.widgets.knobs import (
     CHOICES,
     KNOBS,
@@ -64,7 +65,9 @@ class NumberControl:
         self.note = widgets.HTML()
         self.note.layout.display = "none"
         self.field.add_class("tk-field" if knob.values else "tk-alone")
-        row = widgets.HBox([*([self.slider] if knob.values else []), self.field])
+        if not knob.values:
+            self.slider.layout.display = "none"
+        row = widgets.HBox([self.slider, self.field])
         row.add_class("tk-row")
         self.box = widgets.VBox([row, self.note])
         self.slider.observe(self._dragged, "value")
@@ -170,6 +173,11 @@ class Controls:
         self.provider.observe(self._provider_chosen, "value")
         for chosen in (self.model, self.reuse):
             chosen.observe(lambda change: self._turned(), "value")
+
+    def close(self) -> None:
+        """Take them away, also those that are not shown."""
+        self.box.children = (*self.box.children, *(control.box for control in self.numbers.values()))
+        close_tree(self.box)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:

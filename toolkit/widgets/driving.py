@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
+from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import RunInterrupted, ToolkitError
 from toolkit.handle import RunHandle, start
@@ -33,45 +34,63 @@ class State(StrEnum):
     STOPPING = "stopping"
 
 
-class Listener(Protocol):
-    """Who is told what happens; from the thread in which it does."""
+class Changed(NamedTuple):
+    """The driver is in another state."""
 
-    def changed(self) -> None:
-        """Take note that the state is another."""
-        ...
-
-    def looked(self, handle: RunHandle) -> None:
-        """Look at a run that goes on."""
-        ...
-
-    def ended(self, run: Run) -> None:
-        """Take a run that has ended."""
-        ...
-
-    def measured(self, row: Row) -> None:
-        """Take note that a cell of a sweep was measured."""
-        ...
-
-    def swept(self, study: Sweep) -> None:
-        """Take a sweep that has ended."""
-        ...
-
-    def asked(self, ahead: Ahead, again: Callable[[], None]) -> None:
-        """Ask for consent to what may be spent; ``again`` goes on with it."""
-        ...
-
-    def troubled(self, what: str) -> None:
-        """Show what went wrong."""
-        ...
+    state: State
 
 
-class Nobody:
-    """Listens to nothing: the view is gone."""
+class Began(NamedTuple):
+    """A run goes on, from this time on (epoch seconds)."""
 
-    def _ignore(self, *told: object) -> None:
-        """Do nothing."""
+    handle: RunHandle
+    at: float
 
-    changed = looked = ended = measured = swept = asked = troubled = _ignore
+
+class Looked(NamedTuple):
+    """It is time to look at the run that goes on."""
+
+    handle: RunHandle
+
+
+class Ended(NamedTuple):
+    """A run has ended."""
+
+    handle: RunHandle
+    run: Run
+
+
+class Measured(NamedTuple):
+    """A cell of a sweep was measured."""
+
+    row: Row
+
+
+class Swept(NamedTuple):
+    """A sweep has ended."""
+
+    study: Sweep
+
+
+class Asked(NamedTuple):
+    """What may be spent needs a word; ``again`` goes on with it."""
+
+    ahead: Ahead
+    again: Callable[[], None]
+
+
+class Trouble(NamedTuple):
+    """Something went wrong."""
+
+    what: str
+
+
+Event = Changed | Began | Looked | Ended | Measured | Swept | Asked | Trouble
+Listener = Callable[[Event], None]
+
+
+def nobody(event: Event) -> None:
+    """Listen to nothing: the view is gone."""
 
 
 class Driver:
@@ -79,8 +98,17 @@ class Driver:
 
     Whoever listens may change meanwhile: what goes on belongs to no view.
 
+    Parameters
+    ----------
+    listener : callable
+        Told each event, from the thread in which it happens.
+    look_s : float
+        Seconds between two looks at a run.
+    clock : Clock, optional
+
     Attributes
     ----------
+    listener : callable
     state : State
     handle : RunHandle or None
         Of the run that goes on.
@@ -90,8 +118,9 @@ class Driver:
         Likewise.
     """
 
-    def __init__(self, listener: Listener, *, look_s: float = LOOK_S) -> None:
+    def __init__(self, listener: Listener, *, look_s: float = LOOK_S, clock: Clock | None = None) -> None:
         self.listener = listener
+        self._clock = clock or SystemClock()
         self.state = State.IDLE
         self.handle: RunHandle | None = None
         self.run: Run | None = None
@@ -113,7 +142,7 @@ class Driver:
         def work() -> None:
             ahead = None if consent else _unasked([config], episodes)
             if ahead is not None:
-                self.listener.asked(ahead, lambda: self.start_run(episodes, config, consent=True))
+                self.listener(Asked(ahead, lambda: self.start_run(episodes, config, consent=True)))
                 return
             self._run(episodes, config)
 
@@ -135,7 +164,7 @@ class Driver:
             ahead = None if consent else _unasked(configs, episodes)
             if ahead is not None:
                 again = lambda: self.start_sweep(episodes, config, settings, consent=True)  # noqa: E731
-                self.listener.asked(ahead, again)
+                self.listener(Asked(ahead, again))
                 return
             self._change(State.SWEEPING)
             self.study = sweep(
@@ -145,9 +174,9 @@ class Driver:
                 confirm=consent,
                 progress=False,
                 stop=self._stop,
-                on_cell=self.listener.measured,
+                on_cell=lambda row: self.listener(Measured(row)),
             )
-            self.listener.swept(self.study)
+            self.listener(Swept(self.study))
 
         self._begin(work, "sweep of a panel")
 
@@ -172,7 +201,7 @@ class Driver:
             self.state = State.PREPARING
             self.idle.clear()
             self._stop = StopEvent()
-        self.listener.changed()
+        self.listener(Changed(State.PREPARING))
         threading.Thread(target=self._do, args=(work,), name=name, daemon=True).start()
 
     def _do(self, work: Callable[[], None]) -> None:
@@ -187,9 +216,9 @@ class Driver:
             with self._state_lock:
                 self.state, self.handle = State.IDLE, None
             self.idle.set()
-            self.listener.changed()
+            self.listener(Changed(State.IDLE))
             if trouble is not None:
-                self.listener.troubled(trouble)
+                self.listener(Trouble(trouble))
 
     def _run(self, episodes: Sequence[Episode], config: Config) -> None:
         handle = start(episodes, config)
@@ -198,25 +227,30 @@ class Driver:
             if self._stop.is_set():  # while it got ready
                 handle.stop()
         self._change(State.RUNNING)
-        while True:
-            try:
-                self.run = handle.wait(self._look_s)
-                break
-            except TimeoutError:
-                self.listener.looked(handle)
-            except RunInterrupted as broken:
-                if not isinstance(broken.run, Run):
-                    raise
-                self.run = broken.run
-                break
-        self.listener.ended(self.run)
+        self.listener(Began(handle, self._clock.epoch()))
+        while (run := self._waited(handle)) is None:
+            self.listener(Looked(handle))
+        with self._state_lock:
+            self.run, self.handle = run, None
+        self.listener(Ended(handle, run))
+
+    def _waited(self, handle: RunHandle) -> Run | None:
+        """Return a run if it has ended by the time for the next look."""
+        try:
+            return handle.wait(self._look_s)
+        except TimeoutError:
+            return None
+        except RunInterrupted as broken:
+            if not isinstance(broken.run, Run):
+                raise
+            return broken.run
 
     def _change(self, state: State) -> None:
         with self._state_lock:
             if self.state is State.IDLE:  # it ended meanwhile
                 return
-            self.state = State.STOPPING if self._stop.is_set() else state
-        self.listener.changed()
+            self.state = state = State.STOPPING if self._stop.is_set() else state
+        self.listener(Changed(state))
 
 
 def _unasked(configs: Sequence[Config], episodes: Sequence[Episode]) -> Ahead | None:

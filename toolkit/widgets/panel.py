@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from toolkit.clock import SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.handle import LIMITS, SCHEDULE, RunHandle
@@ -15,11 +14,23 @@ from toolkit.records import Episode
 from toolkit.runs import Run
 from toolkit.sweeps import Sweep
 from toolkit.sweeps.cells import TAKEN
-from toolkit.sweeps.results import Row
-from toolkit.sweeps.spending import Ahead
 from toolkit.sweeps.study import read_episodes
 from toolkit.widgets import pages, places
-from toolkit.widgets.driving import Driver, Nobody, State
+from toolkit.widgets.driving import (
+    Asked,
+    Began,
+    Changed,
+    Driver,
+    Ended,
+    Event,
+    Looked,
+    Measured,
+    State,
+    Swept,
+    Trouble,
+    nobody,
+)
+from toolkit.widgets.face import Face
 from toolkit.widgets.knobs import differences
 from toolkit.widgets.latencies import Latencies
 from toolkit.widgets.lines import Lines, lines_of
@@ -27,27 +38,9 @@ from toolkit.widgets.predicting import Prediction, Predictor
 from toolkit.widgets.watching import Watch
 from toolkit.wording import counted
 
-if TYPE_CHECKING:
-    import ipywidgets as widgets
-
 FIRST_PLAN_S, SHOWN_S = 30.0, 2.0
 """How long the text of a panel waits for its first plan: if somebody asks for it, and if it only comes along
 with the widgets, for who has none."""
-_PAGES = (
-    *("plan", "conflicts", "played", "suggestions", "details"),
-    *("message", "pending", "running", "curves", "episodes", "code"),
-)
-_BUTTONS = {
-    "run": ("Run", "Run the episodes with these settings, in the background"),
-    "stop": ("Stop", "Start no new call; what is done is kept, and Run goes on from there"),
-    "apply": ("Apply to running", "Change the limits and widths of the run that goes on"),
-    "suggested": ("Take suggestions", "Set what the plan suggests"),
-    "add": ("Add to sweep", "Collect these settings, to be measured with others"),
-    "clear": ("Forget them", "Forget the settings that were collected"),
-    "sweep": ("Run sweep", "Measure all collected settings, one after the other"),
-    "consent": ("Spend it", "Say yes to what may be spent"),
-    "code": ("Code", "Show the lines that do the same without the panel"),
-}
 
 
 class TuningPanel:
@@ -69,12 +62,7 @@ class TuningPanel:
     Attributes
     ----------
     episodes : list of Episode
-    widget : Widget
-        All of it.
     controls : Controls
-    buttons : dict
-        By name: ``run``, ``stop``, ``apply``, ``suggested``, ``add``, ``clear``, ``sweep``, ``consent``,
-        ``code``.
 
     Raises
     ------
@@ -110,15 +98,27 @@ class TuningPanel:
         self._predictor = Predictor(self.episodes, self._latencies, self._predicted)
         self._prediction: Prediction | None = None
         self._first_plan = threading.Event()
-        self._driver = Driver(self)
+        self._driver = Driver(self._hear)
         self._watch: Watch | None = None
         self._consent: Callable[[], None] | None = None
         self._is_closed = False
         self.controls = Controls(Config() if config is None else config, self._turned)
-        self._results = Results(self.troubled)
-        self._pages = self._make_pages()
-        self.buttons = self._make_buttons()
-        self.widget = self._arranged()
+        self._results = Results(lambda what: self._face.complain(what))
+        self._face = Face(
+            self.controls.box,
+            self._results.widget,
+            {
+                "run": self._press_run,
+                "stop": lambda: self._driver.stop(),  # of a run that was taken over, maybe
+                "apply": self._press_apply,
+                "suggested": self._press_suggested,
+                "add": self._press_add,
+                "clear": self._press_clear,
+                "sweep": self._press_sweep,
+                "consent": self._press_consent,
+                "code": self._show_code,
+            },
+        )
         self._show_state()
         self._predictor.want(self.controls.config)
 
@@ -159,97 +159,48 @@ class TuningPanel:
     def code(self) -> Lines:
         """Return the lines that do the same without the panel, and show them in it."""
         lines = lines_of(self.episodes, self._given, self.config, self.cells)
-        self._pages["code"].value = pages.code_html(lines)
+        self._face.put("code", pages.code_html(lines))
         return lines
+
+    @property
+    def widget(self) -> Any:
+        """All of it, as a widget to be put beside others."""
+        return self._face.widget
+
+    @property
+    def buttons(self) -> dict[str, Any]:
+        """The buttons by name: run, stop, apply, suggested, add, clear, sweep, consent, code."""
+        return self._face.buttons
 
     def close(self) -> None:
         """Take the panel away; what goes on goes on."""
         self._is_closed = True
         self._predictor.close()
-        if self._driver.listener is self:
-            self._driver.listener = Nobody()
-        _close(self.widget)
+        if self._driver.listener == self._hear:
+            self._driver.listener = nobody
+        for part in (self._face, self.controls, self._results):
+            part.close()
 
     # What is shown
 
-    def _make_pages(self) -> dict[str, Any]:
-        import ipywidgets as widgets
-
-        return {name: widgets.HTML() for name in _PAGES}
-
-    def _make_buttons(self) -> dict[str, Any]:
-        import ipywidgets as widgets
-
-        buttons: dict[str, Any] = {}
-        for name, (label, help_text) in _BUTTONS.items():
-            kind = widgets.ToggleButton if name == "code" else widgets.Button
-            buttons[name] = kind(description=label, tooltip=help_text)
-        buttons["run"].button_style = "primary"
-        buttons["code"].observe(lambda change: self._show_code(), "value")
-        for name, press in {
-            "run": self._press_run,
-            "stop": lambda: self._driver.stop(),  # of a run that was taken over
-            "apply": self._press_apply,
-            "suggested": self._press_suggested,
-            "add": self._press_add,
-            "clear": self._press_clear,
-            "sweep": self._press_sweep,
-            "consent": self._press_consent,
-        }.items():
-            buttons[name].on_click(lambda _, press=press: press())
-        return buttons
-
-    def _arranged(self) -> widgets.Widget:
-        import ipywidgets as widgets
-
-        shown, buttons = self._pages, self.buttons
-        names = ("plan", "conflicts", "played", "suggestions")
-        prediction = widgets.VBox([*(shown[name] for name in names), buttons["suggested"], shown["details"]])
-        prediction.add_class("tk-prediction")
-        bar = widgets.HBox([buttons[name] for name in _BUTTONS if name != "suggested"])
-        bar.add_class("tk-buttons")
-        left = widgets.VBox([self.controls.box, bar, shown["pending"], shown["message"]])
-        left.add_class("tk-left")
-        columns = widgets.HBox([left, prediction])
-        columns.add_class("tk-columns")
-        episodes = widgets.Box([shown["episodes"]])
-        episodes.add_class("tk-episodes")
-        self._running = widgets.VBox([shown["running"], shown["curves"], episodes])
-        self._running.layout.display = "none"
-        shown["conflicts"].add_class("tk-conflicts")
-        style = widgets.HTML(pages.style_html())
-        style.layout.display = "none"
-        whole = widgets.VBox([style, columns, shown["code"], self._running, self._results.widget])
-        whole.add_class("tk-panel")
-        return whole
-
-    def _put(self, name: str, text: str) -> None:
-        """Show a page, if it is another than before: who looks twice a second sends nothing twice."""
-        if not self._is_closed and self._pages[name].value != text:
-            self._pages[name].value = text
-
     def _show_state(self) -> None:
         """Have the buttons say what can be done."""
-        driver, buttons = self._driver, self.buttons
-        pending = self._pending()
-        can = {
-            "run": not driver.is_busy and not self.controls.problem,
-            "stop": driver.is_busy and driver.state is not State.STOPPING,
-            "apply": bool(pending) and driver.state is State.RUNNING,
-            "suggested": self._prediction is not None and bool(_suggested(self._prediction)),
-            "add": not self.controls.problem,
-            "clear": bool(self._collected),
-            "sweep": bool(self._collected) and not driver.is_busy,
-            "consent": self._consent is not None and not driver.is_busy,
-        }
-        for name, possible in can.items():
-            if buttons[name].disabled is possible:
-                buttons[name].disabled = not possible
-        for name in ("suggested", "clear", "sweep", "consent"):  # only there when they are of use
-            buttons[name].layout.display = None if can[name] else "none"
+        driver, pending, is_good = self._driver, self._pending(), not self.controls.problem
+        self._face.enable(
+            {
+                "run": is_good and not driver.is_busy,
+                "stop": driver.is_busy and driver.state is not State.STOPPING,
+                "apply": bool(pending) and driver.state is State.RUNNING,
+                "suggested": bool(self._suggested()),
+                "add": is_good,
+                "clear": bool(self._collected),
+                "sweep": bool(self._collected) and not driver.is_busy,
+                "consent": self._consent is not None and not driver.is_busy,
+            }
+        )
         number = f" ({len(self._collected)})" if self._collected else ""
-        buttons["sweep"].description = f"Run sweep{number}"
-        self._put("pending", pages.pending_html(pending, driver.handle, self.controls.config))
+        self.buttons["sweep"].description = f"Run sweep{number}"
+        self._face.put("pending", pages.pending_html(pending, driver.handle, self.controls.config))
 
     def _pending(self) -> dict[str, Any]:
         """Return the settings that differ from those of the run that goes on and can be applied to it."""
@@ -261,7 +212,7 @@ class TuningPanel:
 
     def _show_code(self) -> None:
         if not self.buttons["code"].value:
-            self._put("code", "")
+            self._face.put("code", "")
         elif not self.controls.problem:
             self.code()
 
@@ -290,8 +241,8 @@ class TuningPanel:
         """Take the place of the panel that the same cell showed before it was run again."""
         if before._driver.is_busy and not self._driver.is_busy:
             self._driver, self._watch = before._driver, before._watch
-            self._driver.listener = self
-            self._say("The run that this cell has begun before goes on.")
+            self._driver.listener = self._hear
+            self._face.say("The run that this cell has begun before goes on.")
             self._show_state()
         before.close()
 
@@ -300,7 +251,7 @@ class TuningPanel:
     def _turned(self) -> None:
         """Take in that a control was changed: nothing that goes on is touched by it."""
         if not self.controls.problem:
-            self._pages["played"].add_class("stale")
+            self._face.fade(True)
             self._predictor.want(self.controls.config)
         self._show_state()
         self._show_code()
@@ -311,22 +262,24 @@ class TuningPanel:
         self._prediction = found
         self._first_plan.set()
         if found.played is None:
-            self._put("plan", pages.plan_html(found))
-            self._put("conflicts", pages.conflicts_html(found))
+            self._face.put("plan", pages.plan_html(found))
+            self._face.put("conflicts", pages.conflicts_html(found))
         if found.plan is None or found.played is not None or found.error is not None:
-            self._put("played", pages.played_html(found))
-            self._put("suggestions", pages.suggestions_html(found))
-            self._put("details", pages.details_html(found))
-            self._pages["played"].remove_class("stale")
+            self._face.put("played", pages.played_html(found))
+            self._face.put("suggestions", pages.suggestions_html(found))
+            self._face.put("details", pages.details_html(found))
+            self._face.fade(False)
         self._show_state()
 
+    def _suggested(self) -> dict[str, Any]:
+        found = self._prediction
+        return {} if found is None or found.plan is None else found.plan.suggested
+
     def _press_suggested(self) -> None:
-        if self._prediction is None:
-            return
         try:
-            self.controls.show(self.controls.config.replace(**_suggested(self._prediction)))
+            self.controls.show(self.controls.config.replace(**self._suggested()))
         except ConfigError as error:
-            self.troubled(str(error))
+            self._face.complain(str(error))
         self._turned()
 
     # Running
@@ -339,15 +292,15 @@ class TuningPanel:
 
     def _start(self, begin: Callable[[Config], None]) -> None:
         self._consent = None
-        self._say("")
+        self._face.say("")
         try:
             begin(self.config)
         except ConfigError as error:
-            self.troubled(str(error))
+            self._face.complain(str(error))
 
     def _press_consent(self) -> None:
         consent, self._consent = self._consent, None
-        self._say("")
+        self._face.say("")
         if consent is not None:
             consent()
 
@@ -358,15 +311,15 @@ class TuningPanel:
         try:
             handle.retune(**pending)
         except ConfigError as error:
-            self.troubled(str(error))
+            self._face.complain(str(error))
         else:
-            self._say(f"Applied to run {handle.id}: {pages.settings_text(pending)}.")
+            self._face.say(f"Applied to run {handle.id}: {pages.settings_text(pending)}.")
         self._show_state()
 
     def _press_add(self) -> None:
         config = self.controls.config
         if any(not differences(config, other) for other in self._collected):
-            self._say("These settings are collected already.")
+            self._face.say("These settings are collected already.")
             return
         self._collected.append(config)
         self._say_cells()
@@ -376,85 +329,63 @@ class TuningPanel:
         self._say_cells()
 
     def _say_cells(self) -> None:
-        self._put("message", pages.cells_html(self.cells))
+        self._face.put("message", pages.cells_html(self.cells))
         self._show_state()
         self._show_code()
 
     def _say(self, text: str) -> None:
-        self._put("message", pages.note_html(text))
+        self._face.put("message", pages.note_html(text))
 
     # What the driver tells, from its thread
 
-    def changed(self) -> None:
-        """Take note that the driver does something else."""
-        said = {
-            State.PREPARING: "Getting ready: the model, the store, what it may cost.",
-            State.STOPPING: "Stopping: calls under way may end, no new one starts. What is done is kept.",
-            State.SWEEPING: f"Sweep: {counted(len(self._collected), 'setting')} to measure.",
-        }
-        if self._driver.state in said:
-            self._say(said[self._driver.state])
-        elif self._driver.state is State.RUNNING:
-            self._say("")
-            handle = self._driver.handle
-            if handle is not None:
-                self._watch = Watch(self.episodes, self._calls_expected(), SystemClock().epoch())
-                self.looked(handle)
-        self._show_state()
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Changed(State.PREPARING):
+                self._face.say("Getting ready: the model, the store, what it may cost.")
+            case Changed(State.STOPPING):
+                self._face.say("Stopping: calls under way may end, no new one starts. What is done is kept.")
+            case Changed(State.SWEEPING):
+                self._face.say(f"Sweep: {counted(len(self._collected), 'setting')} to measure.")
+            case Began(handle, at):
+                self._watch = Watch(self.episodes, self._calls_expected(), at)
+                self._look(handle)
+            case Looked(handle):
+                self._look(handle)
+            case Ended(handle, run):
+                self._look(handle)
+                self._ended(run)
+            case Measured(row):
+                self._face.put("message", pages.measured_html(row, len(self._collected)))
+            case Swept(study):
+                self._face.say("")
+                self._results.show_sweep(study)
+            case Asked(ahead, again):
+                self._consent = again
+                self.buttons["consent"].description = pages.consent_label(ahead)
+                self._face.put("message", pages.consent_html(ahead))
+            case Trouble(what):
+                self._face.complain(what)
+        if not isinstance(event, Looked):
+            self._show_state()
 
     def _calls_expected(self) -> int | None:
         found = self._prediction
         return None if found is None or found.plan is None else found.plan.calls
 
-    def looked(self, handle: RunHandle) -> None:
+    def _look(self, handle: RunHandle) -> None:
         """Show how far a run is."""
-        if self._watch is None or self._is_closed:
+        if self._watch is None:
             return
         view = self._watch.look(handle)
-        self._put("running", pages.running_html(view))
-        self._put("curves", pages.curves_html(view))
-        self._put("episodes", pages.episodes_html(view, self._titles))
-        if self._running.layout.display is not None:
-            self._running.layout.display = None
+        self._face.put("running", pages.running_html(view))
+        self._face.put("curves", pages.curves_html(view))
+        self._face.put("episodes", pages.episodes_html(view, self._titles))
+        self._face.show_running()
 
-    def ended(self, run: Run) -> None:
+    def _ended(self, run: Run) -> None:
         """Show what came of a run, and go by it."""
-        if self._driver.handle is not None:
-            self.looked(self._driver.handle)
         self._latencies.learn(run)
         self._results.show_run(run, self.episodes)
-        self._put("message", pages.ended_html(run))
+        self._face.put("message", pages.ended_html(run))
         if not self.controls.problem:
             self._predictor.want(self.controls.config)
-
-    def measured(self, row: Row) -> None:
-        """Show how far a sweep is."""
-        self._put("message", pages.measured_html(row, len(self._collected)))
-
-    def swept(self, study: Sweep) -> None:
-        """Show what came of a sweep."""
-        self._say("")
-        self._results.show_sweep(study)
-
-    def asked(self, ahead: Ahead, again: Callable[[], None]) -> None:
-        """Ask for consent."""
-        self._consent = again
-        self.buttons["consent"].description = pages.consent_label(ahead)
-        self._put("message", pages.consent_html(ahead))
-
-    def troubled(self, what: str) -> None:
-        """Show what went wrong."""
-        self._put("message", pages.problem_html(what))
-
-
-def _suggested(found: Prediction) -> dict[str, Any]:
-    return {} if found.plan is None else found.plan.suggested
-
-
-def _close(widget: Any) -> None:
-    """Close a widget with all in it: one that is not closed is kept for as long as the kernel lives."""
-    for child in getattr(widget, "children", ()):
-        _close(child)
-    for part in (widget.layout, getattr(widget, "style", None), widget):
-        if part is not None:
-            part.close()

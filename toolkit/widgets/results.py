@@ -15,6 +15,7 @@ from toolkit.views.figures import Figures
 from toolkit.views.frames import table_of
 from toolkit.views.readings import references_of, summaries_of
 from toolkit.views.tables import way_to
+from toolkit.widgets.face import close_tree
 
 FRAMES = ("episodes", "calls", "attempts", "limits")
 MOST_SUMMARIES = 50
@@ -65,6 +66,11 @@ class Results:
         self.widget.add_class("tk-results")
         self.widget.layout.display = "none"
         self.widget.observe(lambda change: self._look(), "selected_index")
+
+    def close(self) -> None:
+        """Take them away, also those that are not shown."""
+        for page in (*self._pages.values(), self.widget):
+            close_tree(page)
 
     def show_run(self, run: Run, episodes: Sequence[Episode]) -> None:
         """Show a run."""
