@@ -207,7 +207,8 @@ def _add_latency(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def _run(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
-    from toolkit.runs import Run, counted
+    from toolkit.runs import Run
+    from toolkit.wording import counted
 
     episodes, unreadable = _episodes(chosen.paths)
     config = _config(chosen)
@@ -307,10 +308,10 @@ def _plan(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
 
 
 def _sweep(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
-    from toolkit.runs import counted
     from toolkit.sweeps import sweep
     from toolkit.sweeps.files import read_sweep_file
     from toolkit.sweeps.results import Row, describe_row
+    from toolkit.wording import counted
 
     told = read_sweep_file(chosen.grid)
     episodes, unreadable = _episodes(chosen.paths)

@@ -26,7 +26,8 @@ from toolkit.fitting import (
     usable_calls,
 )
 from toolkit.records import Stage
-from toolkit.runs import Run, counted
+from toolkit.runs import Run
+from toolkit.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from toolkit.bars import Bar, is_shown, make_bar
 from toolkit.clock import Clock
 from toolkit.limits import Cause, Standing
 from toolkit.records import CallRecord, EpisodeRecord, Status
-from toolkit.runs import counted
+from toolkit.wording import counted
 
 LOOK_S = 0.5
 """How often to look whether the run waits."""
@@ -160,6 +160,12 @@ class Progress:
             for episode_id, planned in self._planned.items()
         )
         return self.episodes + sum(parts)
+
+    def under_way(self) -> dict[str, tuple[int, int]]:
+        """Return of each episode that is worked on how many calls ended, and how many are planned so far."""
+        with self._lock:
+            done = self._finished_calls
+            return {name: (done.get(name, 0), planned) for name, planned in self._planned.items()}
 
     def snapshot(self, state: str) -> Snapshot:
         """Return the figures as they are now; ``state`` is what its owner knows."""

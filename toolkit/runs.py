@@ -16,7 +16,10 @@ from toolkit.config import Config
 from toolkit.files import write_whole
 from toolkit.harmless import for_markdown, for_spreadsheet
 from toolkit.limits import LimitEvent
+from toolkit.parts import notebook_html
 from toolkit.records import EpisodeRecord, Status, Summary
+from toolkit.views.run import view_of
+from toolkit.wording import counted, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -266,7 +269,11 @@ class Run:
         reused = f", {self.reused}" if self.reused.calls else ""
         took = f"{self.makespan_s:.1f} s"
         kind = "Simulated run" if self.simulated else "Run"
-        return f"<{kind} {self.id}: {self.provider}/{self.model}, {ended}, {took}{reused}{stopped}>"
+        who = f"{shown(self.provider, 40)}/{shown(self.model, 60)}"
+        return f"<{kind} {shown(self.id, 40)}: {who}, {ended}, {took}{reused}{stopped}>"
+
+    def _repr_html_(self) -> str:
+        return notebook_html(view_of(self))
 
 
 def _is_missing(record: EpisodeRecord) -> bool:
@@ -298,11 +305,6 @@ def check_folder(folder: Path) -> None:
         for place in made:
             with suppress(OSError):  # Somebody else may have put something there by now.
                 place.rmdir()
-
-
-def counted(number: int, noun: str) -> str:
-    """Return ``1 chunk``, ``2 chunks``, ``12,000 chunks``."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def csv_of(frame: pd.DataFrame) -> str:

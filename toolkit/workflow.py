@@ -247,6 +247,10 @@ class RunUnderWay:
             vars(provider).pop("_pool", None)
             raise
 
+    def quota(self) -> LimitEvent | None:
+        """Return what counts towards the limits now; None where there is no limiter."""
+        return None if self._limiter is None else self._limiter.snapshot()
+
     def hand_over(self) -> Run:
         """Return the complete run; raise the exception of code that was given to it.
 

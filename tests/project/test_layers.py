@@ -24,6 +24,9 @@ LEVELS = {
     "urls": 0,
     "harmless": 0,
     "files": 0,
+    "wording": 0,
+    "parts": 0,
+    "settings": 0,
     "testing": 0,
     "tokens": 1,
     "words": 1,
@@ -41,6 +44,8 @@ LEVELS = {
     "frames": 3,
     "metrics": 3,
     "intervals": 3,
+    "studies": 3,
+    "views": 3,
     "archive": 3,
     "planning": 3,
     "latency": 3,
@@ -72,13 +77,23 @@ SIDEWAYS = {
     ("arguments", "records"),
     ("config", "environment"),
     ("config", "errors"),
+    ("config", "parts"),
     ("config", "records"),
     ("config", "refusals"),
+    ("config", "settings"),
     ("config", "urls"),
+    ("config", "wording"),
     ("environment", "errors"),
     ("environment", "urls"),
     ("refusals", "environment"),
     ("refusals", "urls"),
+    ("wording", "harmless"),
+    ("parts", "harmless"),
+    ("parts", "wording"),
+    ("settings", "parts"),
+    ("settings", "wording"),
+    ("records", "parts"),
+    ("records", "wording"),
     ("protocols", "clock"),
     ("protocols", "errors"),
     ("protocols", "records"),
@@ -92,6 +107,12 @@ SIDEWAYS = {
     ("providers", "engines"),
     ("runs", "frames"),
     ("runs", "metrics"),
+    ("runs", "views"),
+    ("studies", "intervals"),
+    ("views", "frames"),
+    ("views", "intervals"),
+    ("views", "metrics"),
+    ("views", "studies"),
     ("archive", "frames"),
     ("planning", "frames"),
     ("planning", "runs"),
@@ -135,7 +156,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-LOADED_LATE = ("store.",)
+LOADED_LATE = ("store.", "widgets.controls")
 """Modules that may load heavy packages at once, because all others import them within functions only."""
 
 

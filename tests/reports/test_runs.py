@@ -17,7 +17,6 @@ from toolkit.errors import ConfigError
 from toolkit.limits.holders import this_process
 from toolkit.records import CallRecord, Episode, EpisodeRecord, Stage, Status, StopReason, Summary
 from toolkit.reports import page
-from toolkit.reports.figures import Figures
 from toolkit.reports.pages import file_name
 from toolkit.runs import Run
 from toolkit.store import schema
@@ -25,6 +24,7 @@ from toolkit.store.address import read_address
 from toolkit.store.opened import store_at
 from toolkit.store.store import call_rows
 from toolkit.testing import ApiServer
+from toolkit.views.figures import Figures
 from toolkit.workflow import run as work
 
 RunScripted = Callable[..., Run]

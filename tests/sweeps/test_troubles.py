@@ -147,8 +147,9 @@ def test_nothing_succeeded(scripted: Any) -> None:
     assert means["ok"].tolist() == [0, 0, 0]
     assert list(means) == ["cell", "chunk_tokens", "ok"]
     assert study.means("makespan_s")["makespan_s"].isna().all()
-    for said in (repr(study), study._repr_html_()):
-        assert "nothing succeeded; cell 1 (chunk_tokens=32), repeat 1, failed: e0:" in said
+    assert "nothing succeeded; cell 1 (chunk_tokens=32), repeat 1, failed: e0:" in repr(study)
+    assert "Nothing succeeded.</strong>" in study._repr_html_()
+    assert "The first: chunk_tokens = 32: e0:" in study._repr_html_()
     with pytest.raises(ToolkitError, match="nothing succeeded; cell 1"):
         study.best()
 

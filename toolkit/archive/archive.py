@@ -13,7 +13,8 @@ from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, MissingDependency, StoreError
 from toolkit.files import write_whole
-from toolkit.runs import Run, counted, csv_of
+from toolkit.runs import Run, csv_of
+from toolkit.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd

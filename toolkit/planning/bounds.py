@@ -19,7 +19,7 @@ from toolkit.limits.settings import LimitSettings
 from toolkit.limits.window import Kind
 from toolkit.planning.work import Ask, Shape, calls
 from toolkit.records import Usage
-from toolkit.runs import counted
+from toolkit.wording import counted
 
 Service = Callable[[Ask], float]
 """Seconds in which a call is served when it is alone."""

@@ -23,7 +23,7 @@ from toolkit.planning.bounds import (
 )
 from toolkit.planning.machine import GB, Footprint, Machine
 from toolkit.planning.work import Ask, Latency, Work, calls
-from toolkit.runs import counted
+from toolkit.wording import counted
 
 _WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 

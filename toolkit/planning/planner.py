@@ -16,7 +16,7 @@ from toolkit.planning.case import Case
 from toolkit.planning.conflicts import Conflict, Money, find_conflicts
 from toolkit.planning.machine import Footprint, Machine
 from toolkit.planning.suggestions import find_suggestions
-from toolkit.planning.work import Latency, Shape, Work, calls, work_of
+from toolkit.planning.work import Counts, Latency, Shape, Work, calls, work_of
 from toolkit.providers.base import SummarizationProvider, within_limits
 from toolkit.providers.given import config_given
 from toolkit.providers.registry import provider_class
@@ -24,6 +24,9 @@ from toolkit.records import Episode, Reply, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_WORKS = 64
+"""Of different settings that are remembered: a work has an entry for each call."""
 
 
 def plan(
@@ -122,6 +125,13 @@ class Planner:
         self._machine = machine
         self._machines: dict[str, Machine] = {}
         self._works: dict[tuple[str, str, str | None, str, SummarySettings], Work] = {}
+        self._counts: dict[tuple[str, str, str | None, str], Counts] = {}
+
+    def by(self, latency: Latency | None) -> Planner:
+        """Return a planner by another latency model; what does not depend on it is not worked out again."""
+        other = Planner((), latency, self._machine)
+        other._episodes, other._machines, other._counts = self._episodes, self._machines, self._counts
+        return other
 
     def plan(self, config: Config) -> Plan:
         """Plan under one config."""
@@ -166,10 +176,14 @@ class Planner:
         settings = provider.settings()
         if limits is not None:
             settings = within_limits(settings, LimiterCore("plan", limits))
-        key = (provider.name, provider.model, config.model_revision, provider.token_counter, settings)
+        who = (provider.name, provider.model, config.model_revision, provider.token_counter)
+        key = (*who, settings)
         work = self._works.get(key)
         if work is None:
-            work = self._works[key] = work_of(provider, self._episodes, settings, self._latency)
+            if len(self._works) >= MOST_WORKS:  # Who drags a slider asks for hundreds.
+                del self._works[next(iter(self._works))]
+            counts = self._counts.setdefault(who, Counts())
+            work = self._works[key] = work_of(provider, self._episodes, settings, self._latency, counts)
         machine = self._machine_of(config) if provider.runs_here else None
         return Case(
             config=config,

@@ -11,7 +11,7 @@ from toolkit.config import Config
 from toolkit.planning.bounds import Chains, calls_per_s
 from toolkit.planning.case import Case
 from toolkit.planning.conflicts import smallest_limit
-from toolkit.runs import counted
+from toolkit.wording import counted
 
 SPARE = 1.2
 """Calls are not all equally long: so much more than the mean has to be in flight to lose nothing."""

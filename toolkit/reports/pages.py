@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toolkit import __version__
 from toolkit.archive import open_store
@@ -15,14 +14,10 @@ from toolkit.clock import Clock, SystemClock
 from toolkit.errors import ConfigError
 from toolkit.files import write_whole
 from toolkit.handle import RunHandle
-from toolkit.harmless import for_terminal
+from toolkit.parts import Page, template
 from toolkit.records import Episode
-from toolkit.reports.parts import Page
-from toolkit.reports.wording import moment
 from toolkit.runs import Run
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from toolkit.wording import moment
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_NAMED = 3
@@ -99,7 +94,7 @@ def _page(subject: Any, episodes: Iterable[Episode] | None, clock: Clock | None)
 
         made = page_of_runs(subject, known)
     when = moment((clock or SystemClock()).epoch())
-    return _template().render(page=made, when=when, version=__version__)
+    return template("page.html", _TEMPLATES).render(page=made, when=when, version=__version__)
 
 
 def _subject(of: Any) -> Any:
@@ -143,19 +138,3 @@ def file_name(subject: Any) -> str:
     named = [re.sub(r"[^\w-]+", "_", one)[:_NAME_LENGTH].strip("_") or "run" for one in ids[:_MOST_NAMED]]
     more = [f"and-{len(ids) - _MOST_NAMED}-more"] if len(ids) > _MOST_NAMED else []
     return f"report-{'-'.join([*named, *more])}.html"
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        # Whatever a part holds: no control characters, and none that turn the direction of writing.
-        finalize=lambda value: for_terminal(value) if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")

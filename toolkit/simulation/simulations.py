@@ -10,13 +10,16 @@ from toolkit.arguments import read_episodes
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.latency import LatencyModel
+from toolkit.parts import View, notebook_html
 from toolkit.providers.base import SummarizationProvider
 from toolkit.providers.given import config_given
 from toolkit.providers.registry import provider_class
 from toolkit.records import Episode, Status
-from toolkit.runs import Run, counted
+from toolkit.runs import Run
 from toolkit.simulation.faults import Faults
 from toolkit.simulation.simulator import Simulator
+from toolkit.views.frames import table_of
+from toolkit.wording import counted, duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,6 +196,13 @@ class Simulations:
         low, middle, high = self.makespans.quantile([0.05, 0.5, 0.95])
         many = counted(len(self), "simulation")
         return f"<{many}: {middle:.1f} s, 5 to 95 of 100 in {low:.1f} to {high:.1f} s>"
+
+    def _repr_html_(self) -> str:
+        spread = self.quantiles()
+        spread.insert(0, "quantile", list(spread.index))
+        facts = [("Runs", f"{len(self):,}"), ("Makespan, median", duration(self.makespan_s))]
+        table = table_of(spread, "Quantiles of the figures of all runs", ".quantiles()")
+        return notebook_html(View("Simulations", facts, parts=[table]))
 
 
 def _figures(seed: int, run: Run) -> dict[str, object]:

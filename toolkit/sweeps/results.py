@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -14,10 +13,13 @@ from toolkit.errors import ConfigError, ToolkitError, nearest_name
 from toolkit.files import write_whole
 from toolkit.frames import CELLS, LOWER_IS_BETTER, frame_of
 from toolkit.intervals import mean_interval
+from toolkit.parts import Fold, Part, View, notebook_html
 from toolkit.records import Status
-from toolkit.runs import Run, counted, csv_of
+from toolkit.runs import Run, csv_of
 from toolkit.sweeps.cells import Cell, write_knobs
 from toolkit.sweeps.figures import MEASURES
+from toolkit.views.study import Study, alerts_of, facts_of, failed_of, means_of, tiles_of
+from toolkit.wording import counted, plain, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 GOOD = (Status.OK.value, Status.PARTIAL.value)
 FILES = ("cells.csv", "means.csv", "warm_ups.csv", "sweep.json")
 """What ``Sweep.save`` writes."""
-_HTML_ROWS = 60
+_MOST_CELLS = 60
 
 
 class Row(NamedTuple):
@@ -325,13 +327,15 @@ class Sweep:
         return any(row.values["status"] in GOOD for row in self._rows)
 
     def __repr__(self) -> str:
-        return f"<{self._headline()}>"
+        return f"<{plain(self._headline(), 1000)}>"
 
     def _repr_html_(self) -> str:
-        means = self.means()
-        shown = means[[name for name in means if not str(name).endswith(("_low", "_high", "_n"))]]
-        table = shown.to_html(index=False, max_rows=_HTML_ROWS, na_rep="", float_format="{:.4g}".format)
-        return f"<p>{html.escape(self._headline())}</p>{table}"
+        of = Study(self)
+        parts: list[Part] = [means_of(of, _MOST_CELLS)]
+        if of.lost.any():
+            parts.append(Fold("Cells that failed", [failed_of(of, _MOST_CELLS)]))
+        title = f"Sweep {shown(of.name, 60)}"
+        return notebook_html(View(title, facts_of(of), alerts_of(of), tiles_of(of), parts))
 
 
 def knob_column(values: Sequence[Any]) -> pd.Series:

@@ -59,6 +59,7 @@ def sweep(
     provider: MakeProvider | None = None,
     progress: bool | None = None,
     on_cell: Callable[[Row], object] | None = None,
+    stop: StopEvent | None = None,
     clock: Clock | None = None,
 ) -> Sweep:
     """Run the same episodes under many settings, one after the other, and measure each.
@@ -115,6 +116,8 @@ def sweep(
         Whether to show a bar; by default in notebooks and terminals.
     on_cell : callable, optional
         Called with a `Row` for each cell as it ends.
+    stop : StopEvent, optional
+        Set it to stop, as a first Ctrl-C does.
     clock : Clock, optional
 
     Returns
@@ -168,6 +171,7 @@ def sweep(
         parallel=parallel,
         on_cell=on_cell,
         progress=progress,
+        stop=stop or StopEvent(),
         clock=clock or SystemClock(),
     )
     if model is not None:
@@ -191,15 +195,16 @@ class Study:
     parallel: int
     on_cell: Callable[[Row], object] | None
     progress: bool | None
+    stop: StopEvent
     clock: Clock
 
-    def go_over(self, planned: Sequence[Planned], one: Callable[[Planned], Row], stop: StopEvent) -> Pass:
+    def go_over(self, planned: Sequence[Planned], one: Callable[[Planned], Row]) -> Pass:
         """Return what goes over some of its cells."""
         return Pass(
             planned,
             one,
             parallel=self.parallel,
-            stop=stop,
+            stop=self.stop,
             on_cell=self.on_cell,
             progress=self.progress,
         )
@@ -230,9 +235,9 @@ class Study:
 
 
 def _simulate(study: Study, simulating: Simulating) -> Sweep:
-    stop, environment = StopEvent(), describe_machine()
+    stop, environment = study.stop, describe_machine()
     with Interrupts(stop, study.clock.now) as interrupts:
-        going = study.go_over(study.planned, simulating, stop)
+        going = study.go_over(study.planned, simulating)
         interrupts.work(going.do)
         return study.result(
             rows=going.rows(None),
@@ -264,7 +269,7 @@ def _measure(
     secret = study.config.store_password
     address = read_address(study.config.store_url, secret.get_secret_value() if secret else None)
     book = SweepBook(store_at(address), study.sweep_id)
-    stop, environment = StopEvent(), describe_machine()
+    stop, environment = study.stop, describe_machine()
     with Interrupts(stop, study.clock.now) as interrupts:
         if holder := book.claim(study.name, study.record(environment), study.clock.epoch()):
             raise ConfigError(
@@ -303,7 +308,7 @@ def _measure(
             left = [plan for plan, row in found if row is None]
             # What a process died of may kill this one, too: the others first.
             left.sort(key=measuring.died)
-            going = study.go_over(left, measuring, stop)
+            going = study.go_over(left, measuring)
             interrupts.work(going.do)
         finally:
             # All cells are kept already, and who comes later sees that this process has ended.

@@ -13,7 +13,6 @@ from toolkit.latency import LatencyModel
 from toolkit.planning import need_of
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode
-from toolkit.runs import counted
 from toolkit.sweeps import Sweep, sweep
 from toolkit.sweeps.cells import Cell
 from toolkit.sweeps.measuring import endpoint_of
@@ -22,6 +21,7 @@ from toolkit.tuning.goals import Goal
 from toolkit.tuning.predicting import Endpoint, Predictor, estimate
 from toolkit.tuning.rungs import Rung
 from toolkit.tuning.tuned import Evidence, Tuned
+from toolkit.wording import counted
 
 _NEED_OF = 5
 """Settings whose need is worked out, for what a budget will do for; the rest is taken to need as much."""
