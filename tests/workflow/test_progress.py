@@ -105,17 +105,6 @@ def test_progress_of_a_run_is_its_frames(
     assert f"3/3 episodes, {len(done.calls)}/{len(done.calls)} chunks" in last
 
 
-@pytest.mark.parametrize(("count", "told"), [(1, "1 episode, 0/0 chunks"), (2, "2 episodes, 0/0 chunks")])
-def test_of_a_generator_the_number_alone_is_told(
-    count: int, told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """How many there will be nobody knows."""
-    with Progress(None, shown=True, clock=ManualClock()) as progress:
-        for number in range(count):
-            progress.finished(episode(f"e{number}"))
-    assert told in capsys.readouterr().err
-
-
 def test_bar_shows_episodes_chunks_and_tokens_per_second(capsys: pytest.CaptureFixture[str]) -> None:
     """Half of the work in ten seconds is told in numbers, without a terminal too."""
     clock = ManualClock()
