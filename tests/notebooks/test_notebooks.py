@@ -122,12 +122,11 @@ def times(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
     """Take the seconds of each notebook, and show them in a table at the end, captured or not."""
     taken: dict[str, float] = {}
     yield taken
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and taken:
-        rows = [*taken.items(), ("together", sum(taken.values()))]
-        reporter.write_line("\nNotebooks with FAST, in seconds")
-        for name, seconds in rows:
-            reporter.write_line(f"  {name:<28} {seconds:6.1f}")
+    if taken:
+        with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+            print("\nSeconds of each notebook with FAST:")
+            for name, seconds in [*taken.items(), ("together", sum(taken.values()))]:
+                print(f"  {name:<28} {seconds:6.1f}")
 
 
 @pytest.mark.slow
