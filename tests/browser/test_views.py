@@ -119,3 +119,19 @@ def test_hostile_text_is_text(hostile_notebook: Any) -> None:
     for locator in page.locator(".tk-view *:not(style)").all()[:200]:
         locator.dispatch_event("mouseover")
     assert page.evaluate("() => window.ran") is None
+
+
+def test_a_notebook_of_somebody_else_shows_it_too(open_notebook: Callable[..., Any]) -> None:
+    """Jupyter takes the style from outputs that it does not trust; what is left can be read."""
+    import nbformat
+    from hostile import hostile_run
+
+    made = nbformat.v4.new_output("display_data", {"text/html": hostile_run()._repr_html_()})
+    notebook = open_notebook(nbformat.v4.new_code_cell("run", outputs=[made]))
+    notebook.page.evaluate(f"() => {PARTS % 'true'}")
+    shown = notebook.output(0)
+    assert SCRIPT in shown.inner_text()
+    assert "Makespan" in shown.inner_text()
+    assert shown.locator("style").count() == 0
+    assert ".tk-view" not in shown.inner_text()
+    assert notebook.page.evaluate("() => window.ran") is None
