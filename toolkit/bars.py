@@ -225,13 +225,20 @@ def make_bar(total: float | None, unit: str = "", now: Callable[[], float] = tim
 
 
 def is_shown(shown: bool | None) -> bool:
-    """Whether to draw; None: in a notebook, or if standard error is a terminal."""
-    return on_terminal() or in_notebook() if shown is None else shown
+    """Whether to draw; None: in a notebook, or if standard error is a terminal.
+
+    Where standard error is closed there is nobody to draw for.
+    """
+    return on_terminal() or in_notebook() if shown is None else shown and (_is_open() or in_notebook())
 
 
 def on_terminal() -> bool:
     """Say whether standard error is a terminal."""
-    return sys.stderr is not None and not getattr(sys.stderr, "closed", False) and sys.stderr.isatty()
+    return _is_open() and sys.stderr.isatty()
+
+
+def _is_open() -> bool:
+    return sys.stderr is not None and not getattr(sys.stderr, "closed", False)
 
 
 def in_notebook() -> bool:
