@@ -327,7 +327,7 @@ def open_notebook(
         nbformat.write(notebook, file)
         page = context.new_page()
         page.on("console", note)
-        page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+        page.on("pageerror", lambda error: problems.append(f"script: {error.stack or error}"))
         page.on(
             "request",
             lambda request: (

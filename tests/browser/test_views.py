@@ -49,15 +49,15 @@ def test_everything_shows_itself(open_notebook: Callable[..., Any]) -> None:
     notebook = open_notebook(BEGIN, *SHOWN.values())
     notebook.run_all()
     page = notebook.page
-    for number, name in enumerate(SHOWN, 1):
-        output = notebook.output(number)
+    for theme in ("dark", "light"):
+        notebook.theme(theme)
         for state in ("folded", "open"):
             page.evaluate(f"() => {PARTS % str(state == 'open').lower()}")
-            for theme in ("dark", "light"):
-                notebook.theme(theme)
+            assert page.evaluate(CONTRAST) >= 4.5, (theme, state)
+            for number, name in enumerate(SHOWN, 1):
+                output = notebook.output(number)
                 notebook.picture(f"view-{name}-{state}-{theme}", output)
                 assert output.evaluate("node => node.scrollWidth <= node.clientWidth"), name
-                assert page.evaluate(CONTRAST) >= 4.5, (name, theme)
 
 
 # Of each text in a view, by the formula of WCAG 2: the least contrast with the colour behind it.
