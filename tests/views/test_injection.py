@@ -187,7 +187,7 @@ def test_a_view_is_one_of_these(monkeypatch: pytest.MonkeyPatch) -> None:
             if isinstance(value, type) and value.__module__ == module.name:
                 own = vars(value).keys() & {"_repr_html_", "_repr_mimebundle_", "_repr_markdown_"}
                 shown |= {value.__name__} if own else set()
-    # The first has figures only, over seeds; what the second shows is tried in tests/widgets/test_escaping.py.
+    # The first has figures only, over seeds; what the second shows is tried in widgets/test_escaping.py.
     assert shown - {"Simulations", "TuningPanel"} <= {name.partition(" ")[0] for name in VIEWS}
 
 
