@@ -19,7 +19,7 @@ TALL = {"width": 900, "height": 2400}
 HOSTED = f"""
 import toolkit as tk
 server = tk.testing.ApiServer.spawn(
-    law="openai", requests_per_minute=6000, tokens_per_minute=10_000_000, latency=0.4
+    law="openai", requests_per_minute=6000, tokens_per_minute=10_000_000, latency=0.8
 ).__enter__()
 episodes = tk.load_episodes({str(EPISODES)!r})
 config = tk.Config(
@@ -45,7 +45,7 @@ class Panel:
 
     def field(self, label: str) -> Any:
         """Return the field beside a slider, by the name that a screen reader says."""
-        return self.whole.get_by_title(re.compile(f"^{re.escape(label)}, ")).and_(self.whole.locator("input"))
+        return self.whole.get_by_role("textbox", name=label, exact=True)
 
     def handle(self, label: str) -> Any:
         """Return the handle of a slider."""
@@ -65,7 +65,7 @@ class Panel:
     def tab(self, name: str) -> Any:
         tab = self.whole.locator(".tk-results [role=tab]").filter(has_text=re.compile(f"^{name}$"))
         tab.click()
-        return self.whole.locator(".tk-results .widget-tab-contents")
+        return self.whole.locator(".tk-results .widget-tab-contents > :not(.lm-mod-hidden)")
 
 
 @pytest.fixture
@@ -89,7 +89,8 @@ def test_from_dragging_to_the_summaries(open_notebook: Callable[..., Any], expec
     expect(panel.bound).not_to_have_text(before)
     width = panel.field("Episodes at once").input_value()
     assert int(width) > 2
-    expect(panel.whole.get_by_text(f"{min(7, int(width))} episodes x 2 chunks")).to_be_visible()
+    conflicts = panel.whole.locator(".tk-conflicts")
+    expect(conflicts).to_contain_text(f"{min(7, int(width))} episodes x 2 chunks")
 
     panel.field("Episodes at once").fill("2")
     panel.field("Episodes at once").press("Enter")
@@ -97,7 +98,7 @@ def test_from_dragging_to_the_summaries(open_notebook: Callable[..., Any], expec
     expect(panel.whole.get_by_text("Cost so far")).to_be_visible()
     expect(panel.whole.locator(".tk-episodes")).to_contain_text("under way")
     # The notebook goes on being used.
-    assert notebook.run(2).inner_text().strip() == "2"
+    assert notebook.run(2).inner_text().split()[-1] == "2"
 
     panel.field("In flight").fill("8")
     panel.field("In flight").press("Enter")

@@ -34,7 +34,7 @@ def shown(controls: Controls) -> list[str]:
             look(child)
 
     look(controls.box)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def test_they_show_the_config(controls: Controls, turned: list[int]) -> None:
@@ -48,10 +48,9 @@ def test_they_show_the_config(controls: Controls, turned: list[int]) -> None:
 
 
 def test_every_control_has_a_name(controls: Controls) -> None:
-    """A field beside a slider has it from its tooltip, which is all that it has."""
+    """And says what it is, by the name that ``Config`` has for it."""
     for control in controls.numbers.values():
-        assert control.slider.description or not control.knob.values
-        assert control.field.description or control.knob.label in control.field.tooltip
+        assert control.slider.description == control.field.description == control.knob.label
         assert control.knob.setting in control.field.tooltip
     assert all(
         chosen.description and chosen.tooltip

@@ -54,13 +54,15 @@ class NumberControl:
             max=max(1, len(knob.values) - 1),
             readout=False,
             description=knob.label,
-            tooltip=f"{knob.label}: {knob.help}",
+            tooltip=f"{knob.unit}: {knob.help}",
             style=wide,
         )
-        # Without a slider it has the label itself.
-        alone = {} if knob.values else {"description": knob.label, "style": wide}
+        # Beside a slider its label is there for screen readers only.
         self.field = widgets.Text(
-            continuous_update=False, tooltip=f"{knob.label}, {knob.unit}: {knob.help}", **alone
+            continuous_update=False,
+            description=knob.label,
+            tooltip=f"{knob.unit}: {knob.help}",
+            style=wide,
         )
         self.note = widgets.HTML()
         self.note.layout.display = "none"
