@@ -89,7 +89,8 @@ def test_from_dragging_to_the_summaries(open_notebook: Callable[..., Any], expec
     expect(panel.bound).not_to_have_text(before)
     width = panel.field("Episodes at once").input_value()
     assert int(width) > 2
-    expect(panel.whole.get_by_text(f"{min(7, int(width))} episodes x 2 chunks")).to_be_visible()
+    conflicts = panel.whole.locator(".tk-conflicts")
+    expect(conflicts).to_contain_text(f"{min(7, int(width))} episodes x 2 chunks")
 
     panel.field("Episodes at once").fill("2")
     panel.field("Episodes at once").press("Enter")
