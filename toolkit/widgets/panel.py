@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from toolkit.arguments import check_kind
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.handle import LIMITS, SCHEDULE, RunHandle
@@ -88,8 +89,8 @@ class TuningPanel:
         from toolkit.widgets.controls import Controls
         from toolkit.widgets.results import Results
 
-        if latency is not None and not isinstance(latency, LatencyModel):
-            raise ConfigError(f"latency={latency!r} must be a LatencyModel, fitted or stated")
+        if latency is not None:
+            check_kind("latency", latency, LatencyModel, "give a LatencyModel, fitted or stated")
         self.episodes = known_episodes(episodes)
         self._collected: list[Config] = []
         self._given = episodes
