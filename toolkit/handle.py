@@ -72,7 +72,7 @@ def start(
     Raises
     ------
     ConfigError
-        If the episodes are none, or two of a list have one id.
+        If the episodes are none, two of a list have one id, or ``config`` or ``provider`` is none.
     ModelUnavailable
         If the provider's model cannot be had.
     StoreError

@@ -27,7 +27,6 @@ MEASURES = {
     "peak_rss_mb": ("peak memory", "MB"),
 }
 """What a study measures, and the units."""
-LOWER_IS_BETTER = frozenset({"makespan_s", "cost_usd", "rate_limited_attempts", "peak_rss_mb"})
 NO_KNOBS = frozenset({*MEASURES, "sweep_id", "cell", "repeat", "simulated", "status", "error"})
 MOST_SERIES = 12
 """Values of a knob that can be told apart by how lines or points look."""

@@ -140,7 +140,7 @@ def _environment(home: Path) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("TOOLKIT_", "OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_", "JUPYTER", "XDG_"))
+        if not name.startswith(("TOOLKIT_", "OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_", "JUPYTER"))
     }
     folders = {
         "JUPYTER_CONFIG_DIR": "config",
@@ -327,7 +327,7 @@ def open_notebook(
         nbformat.write(notebook, file)
         page = context.new_page()
         page.on("console", note)
-        page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+        page.on("pageerror", lambda error: problems.append(f"script: {error.stack or error}"))
         page.on(
             "request",
             lambda request: (

@@ -32,7 +32,7 @@ def test_a_sweep_is_explored(open_notebook: Callable[..., Any]) -> None:
 
     shown.get_by_label("Plot").select_option("lines")
     expect(shown.get_by_label("Up")).to_be_hidden()
-    shown.get_by_label("Each").select_option("chunk_tokens (tokens)")
+    shown.get_by_label("Each").select_option("chunk_tokens")
     shown.get_by_label("Measure").select_option("makespan (s)")
     expect(shown.locator("figcaption")).to_contain_text("Makespan (s) by summary_batch_size, a line for each")
 

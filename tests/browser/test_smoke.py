@@ -50,6 +50,6 @@ def test_what_the_page_reports_is_noticed(open_notebook: Callable[..., Any]) -> 
     notebook.page.evaluate("() => fetch('http://toolkit.example/').catch(() => null)")
     said = "\n".join(notebook.problems)
     assert "console: planted" in said
-    assert "script: thrown" in said
+    assert "script: Error: thrown" in said
     assert "asked for http://toolkit.example/" in said
     notebook.problems.clear()

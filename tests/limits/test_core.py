@@ -329,8 +329,8 @@ def test_an_exhausted_day_drains(law, quota):
     assert isinstance(limiter.try_reserve(answer.until, Demand()), Lease)
 
 
-def reading(dimension, limit, remaining, period=MINUTE):
-    return Observation((Reading(dimension, limit, remaining, None, period),))
+def reading(dimension, limit, remaining, period=MINUTE, rounding=0):
+    return Observation((Reading(dimension, limit, remaining, None, period, rounding),))
 
 
 def test_a_daily_reading_never_becomes_a_minute(quota):
@@ -401,13 +401,33 @@ def test_auto_without_numbers_feels_its_way(quota):
     assert used["requests:sliding:1"] == 1, "what was sent before counts"
 
 
+def test_a_total_is_unlearned(quota):
+    """A Workspace's limit binds prompts and replies together while it is shown, and not once another is."""
+    limiter = quota(learn="auto", law="anthropic", input_tokens_per_minute=9, output_tokens_per_minute=9)
+    shown = {"input-tokens": 50_000, "output-tokens": 10_000}
+    for total, limit in ((38_000, 38_000), (60_000, None), (38_000, 38_000), (None, None)):
+        headers = {f"anthropic-ratelimit-{n}-limit": str(number) for n, number in shown.items()}
+        if total:
+            headers["anthropic-ratelimit-tokens-limit"] = str(total)
+            headers["anthropic-ratelimit-tokens-remaining"] = str(total)
+        limiter.observe(EPOCH, read_headers(headers, EPOCH))
+        assert limiter.snapshot(EPOCH).tokens_limit == limit
+        assert limiter.snapshot(EPOCH).server_remaining_tokens == limit
+        assert limiter.largest() == {
+            Dimension.INPUT_TOKENS: 50_000,
+            Dimension.OUTPUT_TOKENS: 10_000,
+            **({Dimension.TOKENS: limit} if limit else {}),
+        }
+
+
+@pytest.mark.parametrize("rounding", [0, 500])
 @pytest.mark.parametrize("law", ["openai", "azure", "safe"])
 @effort(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_own_calls_are_never_counted_twice(law, seed, new_state):
+def test_own_calls_are_never_counted_twice(law, rounding, seed, new_state):
     """Readings of a server that sees only us never change what we believe, but for whole tokens.
 
-    It may have taken the reading at any moment of the call.
+    It may have taken the reading at any moment of the call, and round it.
     """
     rng = random.Random(seed)
     limit, numbers = 6000, itertools.count()

@@ -99,9 +99,44 @@ def test_anthropic():
     seen = read_headers(headers, NOW)
     assert seen.readings == (
         Reading(Dimension.REQUESTS, 50, 49, 2.0, MINUTE),
-        Reading(Dimension.OUTPUT_TOKENS, 8000, 8000, None, MINUTE),
+        Reading(Dimension.OUTPUT_TOKENS, 8000, 8000, None, MINUTE, rounding=500),
     )
     assert seen.retry_after_s == 12
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "output_tokens", "tokens", "limit"),
+    [
+        (50_000, 10_000, 60_000, None),
+        (50_000, 10_000, 50_000, None),
+        (50_000, 10_000, 10_000, None),
+        (None, 8000, 8000, None),
+        (50_000, 10_000, 38_000, 38_000),
+        (50_000, 10_000, None, None),
+        (None, None, 6000, 6000),
+    ],
+)
+def test_a_total_is_no_limit(input_tokens, output_tokens, tokens, limit):
+    """Anthropic's limit on all tokens is news only where it is not made of those on the two kinds."""
+    shown = {"tokens": tokens, "input-tokens": input_tokens, "output-tokens": output_tokens}
+    headers = {f"anthropic-ratelimit-{name}-limit": str(number) for name, number in shown.items() if number}
+    headers |= {f"anthropic-ratelimit-{name}-remaining": "0" for name in shown}
+    found = {reading.dimension: reading.limit for reading in read_headers(headers, NOW).readings}
+    assert found.get(Dimension.TOKENS) == limit
+    assert found.get(Dimension.OUTPUT_TOKENS) == output_tokens
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "kept"), [(7600, 8000, 7600), (400, 0, 0), (7000, 8000, None)]
+)
+def test_rounded_tokens(limit, remaining, kept):
+    """Anthropic's remainder may be above the limit by what it is rounded by, and by no more."""
+    headers = {
+        "anthropic-ratelimit-output-tokens-limit": str(limit),
+        "anthropic-ratelimit-output-tokens-remaining": str(remaining),
+    }
+    found = [reading.remaining for reading in read_headers(headers, NOW).readings]
+    assert found == ([] if kept is None else [kept])
 
 
 @pytest.mark.parametrize(

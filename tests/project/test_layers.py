@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "toolkit"
 # Level of a module, or of all modules of a folder.
 LEVELS = {
     "errors": 0,
+    "arguments": 0,
     "clock": 0,
     "environment": 0,
     "records": 0,
@@ -22,6 +23,7 @@ LEVELS = {
     "refusals": 0,
     "urls": 0,
     "harmless": 0,
+    "files": 0,
     "wording": 0,
     "parts": 0,
     "settings": 0,
@@ -47,9 +49,11 @@ LEVELS = {
     "archive": 3,
     "planning": 3,
     "latency": 3,
+    "fitting": 3,
     "workflow": 4,
     "work": 4,
     "gate": 4,
+    "bars": 4,
     "progress": 4,
     "interrupts": 4,
     "keeping": 4,
@@ -60,6 +64,7 @@ LEVELS = {
     "sweeps": 5,
     "tuning": 5,
     "reports": 5,
+    "lab": 5,
     "screen": 5,
     "cli": 6,
     "widgets": 6,
@@ -67,6 +72,9 @@ LEVELS = {
 
 # Within a level: who may import whom. A folder's own modules may import each other.
 SIDEWAYS = {
+    ("arguments", "errors"),
+    ("arguments", "harmless"),
+    ("arguments", "records"),
     ("config", "environment"),
     ("config", "errors"),
     ("config", "parts"),
@@ -109,8 +117,11 @@ SIDEWAYS = {
     ("planning", "frames"),
     ("planning", "runs"),
     ("archive", "runs"),
+    ("fitting", "runs"),
+    ("latency", "fitting"),
     ("latency", "runs"),
     ("handle", "interrupts"),
+    ("progress", "bars"),
     ("handle", "progress"),
     ("handle", "workflow"),
     ("work", "gate"),

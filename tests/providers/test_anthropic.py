@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+import toolkit as tk
 from toolkit.config import Config
 from toolkit.errors import AuthenticationFailed, ConfigError, MissingDependency
 from toolkit.providers.anthropic import AnthropicSummarizationProvider
 from toolkit.providers.registry import get_provider
-from toolkit.records import Request, Sampling, Stage, StopReason
+from toolkit.records import Episode, Request, Sampling, Stage, StopReason
+from toolkit.testing import ApiServer
 
 KEY = "sk-ant-api03-Zt7Qw9Lm2Xc4Vb6Nn8Rr"
 REQUEST = Request("c1", "e", Stage.DIRECT, "Bees dance.", "Be brief.", max_output_tokens=40)
@@ -163,3 +165,26 @@ def test_missing_package_gives_the_install_line(monkeypatch: pytest.MonkeyPatch)
 def test_context(make: Make, model: str, tokens: int) -> None:
     """Known by the family."""
     assert make(model=model).context_tokens == tokens
+
+
+@pytest.mark.parametrize("known", ["config", "auto"])
+def test_what_prompts_take_is_not_taken_from_replies(known: Any) -> None:
+    """A header that repeats the limit on replies makes no call wait for the tokens of its prompt."""
+    episodes = [Episode.from_text(str(n), "The spring never dries. " * 500) for n in range(6)]
+    with ApiServer("anthropic", output_tokens_per_minute=6000, requests_per_minute=600) as server:
+        run = tk.run(
+            episodes,
+            Config(
+                provider="anthropic",
+                anthropic_base_url=server.anthropic_url,
+                anthropic_output_tokens_per_minute=6000,
+                limits=known,
+                summary_max_tokens=64,
+            ),
+            progress=False,
+        )
+        score = server.score()
+    assert run.calls["input_tokens"].sum() > 2 * 6000
+    assert run.calls["wait_tokens_s"].sum() == 0
+    assert score.refused == {}
+    assert run.limits["tokens_limit"].isna().all()

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ import sqlalchemy as sa
 
 import toolkit
 from toolkit.archive import open_store
+from toolkit.clock import ManualClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, QuotaExhausted, ToolkitError
 from toolkit.keeping import BudgetWarning
+from toolkit.limits import Demand, Limiter
 from toolkit.providers.registry import get_provider
 from toolkit.providers.scripted import ScriptedSummarizationProvider
 from toolkit.records import Episode
@@ -222,10 +226,31 @@ def test_a_paid_server_is_not_called_unasked(
     with pytest.raises(ConfigError) as caught:
         sweep(episodes, config, {"summary_batch_size": [1, 2]}, repeats=3)
     said = str(caught.value)
-    assert "openai/gpt-5.6-luna: 2 cells x 3 make up to 18 calls" in said
+    assert "openai/gpt-5.6-luna: 2 cells x 3 with up to 18 calls" in said
     assert ", $0." in said
     assert "confirm=True" in said
     assert open_store().runs().empty
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ({"confirm": True}, None),
+        ({"simulate": True, "latency": 1.0}, None),
+        ({"budget_calls": 100}, None),
+        ({"budget_usd": 1.0}, "no price is known"),
+        ({}, "would really call"),
+    ],
+)
+def test_no_provider_is_left_open(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], refused: str | None
+) -> None:
+    """Those that are only looked at (what they cost, what they wait for, how they cut) hold models too."""
+    monkeypatch.setattr(ScriptedSummarizationProvider, "spends", True)
+    with pytest.raises(ConfigError, match=refused) if refused else nullcontext():
+        scripted(GRID, **options)
+    assert scripted.made
+    assert not scripted.open
 
 
 def test_a_budget_that_may_not_do_is_told(episodes: list[Episode]) -> None:
@@ -239,7 +264,7 @@ def test_a_budget_that_may_not_do_is_told(episodes: list[Episode]) -> None:
         class Paid(type(local)):  # type: ignore[misc]
             spends = True
 
-        with pytest.warns(BudgetWarning, match="1 cells x 2 make up to 6 calls"):
+        with pytest.warns(BudgetWarning, match="1 cell x 2 with up to 6 calls"):
             check_consent([cell], 2, episodes, budget, Paid, confirm=False)
         check_consent([cell], 1, episodes, budget, Paid, confirm=False)
 
@@ -330,8 +355,6 @@ def test_a_cell_that_costs_nothing_leaves_the_bound_on_dollars(scripted: Any) ->
 
 def test_each_cell_waits_until_the_quota_is_back(episodes: list[Episode]) -> None:
     """Else the second one would pay for what the first one used, and the order would look like an effect."""
-    from toolkit.clock import ManualClock
-
     with ApiServer(law="openai", requests_per_minute=6) as server:
         clock = ManualClock()
         config = Config(
@@ -357,6 +380,49 @@ def test_each_cell_waits_until_the_quota_is_back(episodes: list[Episode]) -> Non
         )
     # One request of six: ten seconds until the bucket is full again, which only the manual clock passed.
     assert clock.now() - began == pytest.approx(10, abs=1.5)
+
+
+@pytest.fixture
+def overloaded(episodes: list[Episode]) -> Iterator[tuple[Callable[..., Sweep], Limiter]]:
+    """Sweeps over a server that refuses more than two requests at a time and tells nobody; the limiter."""
+    with ApiServer(requests_per_minute=10**6, max_concurrent=2, latency=0.05) as server:
+        config = Config(
+            provider="openai",
+            openai_base_url=server.base_url,
+            openai_requests_per_minute=10**6,
+            openai_tokens_per_minute=10**8,
+            openai_max_concurrent_requests=6,
+            limits_url="memory://",
+            chunk_tokens=32,
+            summary_batch_size=3,
+            summary_chunk_parallelism=2,
+        )
+        clock = ManualClock()
+        limiter = get_provider(config).limiter(clock)
+        assert limiter is not None
+        grid = {"seed": [1, 2]}
+        yield lambda **options: sweep(episodes, config, grid, clock=clock, score=False, **options), limiter
+
+
+def test_each_cell_begins_with_all_its_slots(overloaded: tuple[Callable[..., Sweep], Limiter]) -> None:
+    """Else the order would look like an effect: what one cell learns from refusals is not the next one's."""
+    measure, _ = overloaded
+    study = measure(repeats=2)
+    for run in study.runs.values():
+        events = run.limits
+        assert events["slot_cap"].iloc[0] == 6
+        assert "cut" in set(events["event"])
+
+
+def test_a_quota_that_others_use_is_told(overloaded: tuple[Callable[..., Sweep], Limiter]) -> None:
+    """Cells that begin while other calls are under way begin with what those have learned."""
+    measure, limiter = overloaded
+    lease = limiter.acquire(Demand()).lease
+    with pytest.warns(SweepWarning, match="2 of its cells began while other calls were under way"):
+        study = measure()
+    assert study.runs[1, 1].limits["in_flight"].iloc[0] == 2
+    limiter.settle(lease)
+    measure(name="alone")
 
 
 # Stopping

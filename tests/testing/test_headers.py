@@ -79,15 +79,22 @@ def test_bare_and_missing_and_minus_one() -> None:
 
 
 def test_anthropic() -> None:
+    """Input, output, and their sum; what is left of tokens in thousands, of requests exactly."""
     found = headers(
         "anthropic",
         requests_per_minute=60,
         input_tokens_per_minute=1000,
-        output_tokens_per_minute=500,
+        output_tokens_per_minute=400,
     )
-    assert found["anthropic-ratelimit-input-tokens-remaining"] == "900"
-    assert found["anthropic-ratelimit-output-tokens-limit"] == "500"
-    assert found["anthropic-ratelimit-tokens-limit"] == "1500"
+    left = {name.split("-", 2)[2]: text for name, text in found.items() if name.endswith("remaining")}
+    assert left == {
+        "requests-remaining": "59",
+        "input-tokens-remaining": "1000",
+        "output-tokens-remaining": "0",
+        "tokens-remaining": "1000",
+    }
+    assert found["anthropic-ratelimit-output-tokens-limit"] == "400"
+    assert found["anthropic-ratelimit-tokens-limit"] == "1400"
     reset = datetime.strptime(found["anthropic-ratelimit-input-tokens-reset"], "%Y-%m-%dT%H:%M:%SZ")
     assert reset.replace(tzinfo=UTC).timestamp() == NOW + 6
 

@@ -159,7 +159,8 @@ def test_a_filter_chooses_the_rows(study: Any) -> None:
     assert len(explorer.cells) == 4
     assert set(explorer.cells["chunk_tokens"]) == {64}
     assert "4 of 12 rows" in said(explorer, "head")
-    assert "32" not in said(explorer, "cells").split("peak memory")[1]
+    # By itself: measured times may have these digits among theirs.
+    assert not re.search(r"(?<![\d.,])32(?![\d.,])", said(explorer, "cells").split("peak memory")[1])
     set_to(explorer, where="")
     assert len(explorer.cells) == 12
 

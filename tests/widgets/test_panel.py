@@ -430,7 +430,7 @@ def test_a_closed_panel_is_told_nothing(
         ([], {}, "no episodes"),
         ("data", {}, "list of Episode"),
         ([Episode.from_text("a", "x"), Episode.from_text("a", "y")], {}, "two episodes have the id"),
-        ([Episode.from_text("a", "x")], {"latency": 3}, "must be a LatencyModel"),
+        ([Episode.from_text("a", "x")], {"latency": 3}, "latency= is of type int; give a LatencyModel"),
     ],
 )
 def test_bad_input_is_one_sentence(given: Any, options: dict[str, Any], said: str) -> None:

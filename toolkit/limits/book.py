@@ -151,6 +151,19 @@ class Book:
                     counter.window.resize(self.latest, limit)
         return binding
 
+    def forget(self) -> None:
+        """Forget how much in flight was too much and what requests count, as replies have taught it.
+
+        What is used, limits that the server told and their periods, a pause, a day that is used up, and by
+        how much optimism has overshot, all stay: who forgot these could send more than is allowed. Who
+        forgot a charge is careful again (prompt and cap, one at a time); who forgot a cap is at worst
+        refused again.
+        """
+        self.slots = Slots(self.slots.ceiling)
+        self.model = ChargeModel()
+        self.last_reading = None
+        self.refusals = 0
+
     def set_back(self, now: int) -> None:
         """Move everything to where a clock that was set back shows it: what just happened, just happened."""
         delta = now - self.latest
@@ -212,8 +225,7 @@ class Book:
             i: Entry(holder, at, tuple(amounts), level) for i, holder, at, amounts, level in leases
         }
         self.slots.load(slots)
-        if model:
-            self.model.load(model)
+        self.model.load(model or [0, []])
         self.line = {n: Place(since, seen, tuple(amounts)) for n, (since, seen, amounts) in line.items()}
         self.last_reading = LastReading(*reading) if reading else None
         self.remaining, self.periods = told

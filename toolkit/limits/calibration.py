@@ -3,8 +3,8 @@ r"""What the server's headers change in the book: limits, what is left, and samp
 A reading is of some moment between the sending of its request and its reply, and nobody says which. Own
 requests in flight meanwhile may be in it or not, and a part may have been refilled since. So a reading
 raises what we believe to be used only to the least that it proves: own charges that could be in it are
-not added to it a second time, and refill that may have come is not denied. What it leaves open is at
-most what is in flight plus the refill of one reply's time, and the last reply of a burst closes it.
+not added to it a second time, and neither refill that may have come nor what was rounded off is denied. What
+it leaves open is at most these and what is in flight, and the last reply of a burst closes it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from toolkit.limits.book import Book, Counter, LastReading
 from toolkit.limits.decisions import Lease
 from toolkit.limits.fitted import OVERSHOOT_SHARE
 from toolkit.limits.headers import Observation, Reading
-from toolkit.limits.laws import DAY, MINUTE, Clause, Dimension
+from toolkit.limits.laws import APART, DAY, MINUTE, Clause, Dimension
 from toolkit.limits.settings import LimitSettings
 from toolkit.limits.window import Kind
 
@@ -30,7 +30,7 @@ def calibrate(
     The period of a reading that cannot tell is that of an earlier one with the same limit, or it is skipped.
     """
     since = at if lease is None else min(at, ticks.from_seconds(lease.admitted_at))
-    events: list[str] = []
+    events = ["learned"] if _forget_total(book, observation) else []
     for reading in observation.readings:
         name = f"{reading.dimension}:{reading.limit}"
         period_s = _tell_period(reading, settings) or book.periods.get(name)
@@ -51,7 +51,8 @@ def calibrate(
             limit = counter.limit(settings.learn)
             if limit is None or counter.clause.period_s != period_s:
                 continue
-            added = counter.window.tighten(at, since, reading.remaining, reading.limit or limit)
+            left = reading.remaining + reading.rounding
+            added = counter.window.tighten(at, since, left, reading.limit or limit)
             if added:
                 events.append("tightened")
             if added and settings.optimistic and reading.dimension is Dimension.TOKENS:
@@ -59,6 +60,21 @@ def calibrate(
                 if book.shortfall > OVERSHOOT_SHARE * limit:
                     events.append("overshoot")
     return events
+
+
+def _forget_total(book: Book, observation: Observation) -> bool:
+    """Unlearn a limit on all tokens that is not shown any more where the two kinds are shown apart.
+
+    What is shown there is the most restrictive one; another may be in the book of a time when it was.
+    """
+    shown = {reading.dimension for reading in observation.readings}
+    if Dimension.TOKENS in shown or shown.isdisjoint(APART):
+        return False
+    told = [c for c in book.counters.values() if c.clause.dimension is Dimension.TOKENS and c.told]
+    for counter in told:
+        counter.told = None
+    book.remaining.pop(Dimension.TOKENS, None)
+    return bool(told)
 
 
 def _tell_period(reading: Reading, settings: LimitSettings) -> int | None:
@@ -109,7 +125,7 @@ def _sample_charge(
     """Learn a request's charge from the drop since the last reading, if nothing else can be in it."""
     last = book.last_reading
     remaining, limit = reading.remaining, reading.limit
-    if remaining is None or limit is None or lease is None:
+    if remaining is None or limit is None or lease is None or reading.rounding:
         return
     entry = book.leases.get(lease.id)
     book.last_reading = None

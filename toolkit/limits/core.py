@@ -295,6 +295,19 @@ class LimiterCore:
             book.paused_until = max(book.paused_until, at + wait)
         self._record(at, "cooldown")
 
+    def forget(self, now: float) -> bool:
+        """Forget what replies have taught, but for limits; see `Book.forget`.
+
+        Returns whether that was done: not while anything is in flight or waits, here or in another process.
+        """
+        at = self._tick(now)
+        turns.leave_sleepers(self.book.line, at)
+        if self.book.leases or self.book.line or self.waiting:
+            return False
+        self.book.forget()
+        self._record(at, "forgotten")
+        return True
+
     def _with_periods(self, observation: Observation, refused: Amounts) -> Observation:
         """Take a limit that is unused, of an unknown period, and below what it refused, for a minute's.
 

@@ -93,9 +93,9 @@ class LimitEvent(NamedTuple):
     """One row of the ``limits`` frame; ``t_s`` is on the core's axis (epoch seconds).
 
     ``event`` is one of ``admitted settled unsent refused cooldown exhausted cut grown tightened learned
-    retuned reclaimed overshoot waiting idle``. A number is None where there is no limit or no reading. The
-    last five are of a lease's begin and end: its id, and what the event adds to what counts, all that is
-    reserved at first and what corrects that in the end.
+    retuned forgotten reclaimed overshoot waiting idle``. A number is None where there is no limit or no
+    reading. The last five are of a lease's begin and end: its id, and what the event adds to what counts, all
+    that is reserved at first and what corrects that in the end.
     """
 
     t_s: float

@@ -5,6 +5,14 @@ Headers may be missing, -1, or garbage; what makes no sense is left out, never g
 The daily trap: OpenAI's ``x-ratelimit-limit-requests`` may be the limit of a *day*. Its bucket tells:
 ``reset = (limit - remaining) * period / limit`` is the time until it is full, so 10,000 with one used and
 a reset of 8.64 s is a day's, with 6 ms a minute's. A reading whose period cannot be told has none.
+
+The total that is no limit: Anthropic counts input and output tokens apart, and besides shows
+``anthropic-ratelimit-tokens-*``: "the values for the most restrictive limit currently in effect", which is a
+Workspace's, or else "the sum of input and output tokens" (platform.claude.com/docs/en/api/rate-limits,
+response headers). Accounts are seen with 50,000 + 10,000 = 60,000 and 5,000,000 + 1,000,000 = 6,000,000. So
+next to the two others it is news only where it is neither their sum nor one of them: a Workspace's limit. It
+does not say of which kind; taken for one of both kinds together it is kept whichever it is. Where it stands
+alone, on servers that count so, it is what it says.
 """
 
 from __future__ import annotations
@@ -12,15 +20,18 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from toolkit.limits.laws import DAY, MINUTE, Dimension
+from toolkit.limits.laws import APART, DAY, MINUTE, Dimension
 
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|us|µs|μs|ns|h|m|s)")
 _LONGEST_S = 32 * DAY
 """A wait beyond a month is garbage; no limit has a longer period."""
+
+_ROUNDING = 500
+"""Anthropic shows remaining tokens "rounded to the nearest thousand" (same page)."""
 
 _OPENAI = {
     "requests": Dimension.REQUESTS,
@@ -47,6 +58,8 @@ class Reading(NamedTuple):
         Seconds until the limit is whole again (a bucket full, a calendar window over).
     period_s : int or None
         60 or 86400; None if it cannot be told.
+    rounding : int
+        What is left may be as much more, or less, than ``remaining``.
     """
 
     dimension: Dimension
@@ -54,6 +67,7 @@ class Reading(NamedTuple):
     remaining: int | None
     reset_s: float | None
     period_s: int | None
+    rounding: int = 0
 
 
 class Observation(NamedTuple):
@@ -91,7 +105,18 @@ def read_headers(headers: Mapping[str, str], epoch_s: float) -> Observation:
             reading = _read_limit(dimension, fields, epoch_s, always_minute=suffix_first)
             if reading is not None:
                 readings.append(reading)
-    return Observation(tuple(readings), _retry_after(lower, epoch_s))
+    return Observation(_without_totals(readings), _retry_after(lower, epoch_s))
+
+
+def _without_totals(readings: Sequence[Reading]) -> tuple[Reading, ...]:
+    """Leave out limits on all tokens that say again what those on input and output say."""
+    apart = [reading.limit for reading in readings if reading.dimension in APART and reading.limit]
+    said = {None, sum(apart), *apart} if apart else set()
+    return tuple(
+        reading
+        for reading in readings
+        if reading.dimension is not Dimension.TOKENS or reading.limit not in said
+    )
 
 
 def read_duration(text: str) -> float | None:
@@ -115,11 +140,14 @@ def _read_limit(
     limit = limit or None  # a limit of 0 would admit nothing for ever; servers send it for "none set"
     if limit is None and remaining is None:
         return None
-    if limit is not None and remaining is not None and remaining > limit:
-        return None
+    rounding = _ROUNDING if always_minute and dimension is not Dimension.REQUESTS else 0
+    if limit is not None and remaining is not None:
+        if remaining > limit + rounding:
+            return None
+        remaining = min(remaining, limit)
     if always_minute:
         reset_s = _seconds_until(fields["reset"], epoch_s)
-        return Reading(dimension, limit, remaining, reset_s, MINUTE)
+        return Reading(dimension, limit, remaining, reset_s, MINUTE, rounding)
     reset_s = read_duration(fields["reset"])
     return Reading(dimension, limit, remaining, reset_s, _period(limit, remaining, fields["reset"], reset_s))
 

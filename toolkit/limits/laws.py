@@ -43,6 +43,8 @@ class Dimension(StrEnum):
 
 DIMENSIONS = tuple(Dimension)
 """Their order is that of every tuple of amounts."""
+APART = (Dimension.INPUT_TOKENS, Dimension.OUTPUT_TOKENS)
+"""What ``TOKENS`` is the sum of, where the two are counted each by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -354,6 +354,25 @@ class Limiter:
 
         self._decide(learn)
 
+    def forget(self) -> bool:
+        """Forget what replies have taught, but for limits: what follows begins as if it were the first.
+
+        That is the in-flight cap that refusals have left, the fitted charge, and how often in a row requests
+        were refused; see `Book.forget` for what stays and why.
+
+        Returns
+        -------
+        bool
+            Whether that was done: nothing is while a request is in flight or waits on this quota key, in this
+            process or in another that shares the state.
+        """
+
+        def end(now: float) -> bool:
+            self._release_dead(now)
+            return self._core.forget(now)
+
+        return self._decide(end)
+
     def still_valid(self, lease: Lease) -> bool:
         """Whether a request may still be sent under a lease; ask right before sending.
 

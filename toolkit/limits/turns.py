@@ -32,11 +32,16 @@ Line = dict[str, Place]
 
 
 def ahead(line: Line, holder: str, at: int) -> list[Amounts]:
-    """Return what those ask for who stand before ``holder``; those who went to sleep lose their place."""
-    for name in [name for name, place in line.items() if at - place.seen > LINE_STALE]:
-        del line[name]
+    """Return what those ask for who stand before ``holder``."""
+    leave_sleepers(line, at)
     mine = (line[holder].since if holder in line else at, holder)
     return [place.amounts for name, place in line.items() if (place.since, name) < mine]
+
+
+def leave_sleepers(line: Line, at: int) -> None:
+    """Take the place of those who went to sleep."""
+    for name in [name for name, place in line.items() if at - place.seen > LINE_STALE]:
+        del line[name]
 
 
 def stand(

@@ -185,8 +185,8 @@ class Plan:
         else:
             cost = f"${self.cost_usd:,.4f} expected, ${self.cost_most_usd:,.4f} at most"
         return (
-            f"{self.calls:,} calls (at most {self.calls_most:,}), {self.input_tokens:,} input and "
-            f"{self.output_tokens:,} output tokens (at most {self.tokens_most:,} together); {cost}"
+            f"{counted(self.calls, 'call')} (at most {self.calls_most:,}), {self.input_tokens:,} input and "
+            f"{counted(self.output_tokens, 'output token')} (at most {self.tokens_most:,} together); {cost}"
         )
 
     def _lists(self) -> dict[str, list[str]]:

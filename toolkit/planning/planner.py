@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from toolkit.arguments import check_kind, read_episodes
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ContextTooLong
 from toolkit.limits import LimiterCore
@@ -14,8 +16,9 @@ from toolkit.planning.case import Case
 from toolkit.planning.conflicts import Conflict, Money, find_conflicts
 from toolkit.planning.machine import Footprint, Machine
 from toolkit.planning.suggestions import find_suggestions
-from toolkit.planning.work import Counts, Latency, Shape, Work, calls, read_episodes, work_of
+from toolkit.planning.work import Counts, Latency, Shape, Work, calls, work_of
 from toolkit.providers.base import SummarizationProvider, within_limits
+from toolkit.providers.given import config_given
 from toolkit.providers.registry import provider_class
 from toolkit.records import Episode, Reply, Usage
 
@@ -40,7 +43,7 @@ def plan(
     Parameters
     ----------
     episodes : iterable of Episode or int
-        Whole numbers are the tokens of transcripts that are not at hand.
+        Whole numbers are the tokens of transcripts that are not at hand, from 0, of which nothing is asked.
     config : Config, optional
     latency : LatencyModel, optional
         How long calls take and replies are; without it times that depend on them are not known.
@@ -54,11 +57,12 @@ def plan(
     Raises
     ------
     ConfigError
-        If the episodes are neither, or the config names no provider.
+        If the episodes are neither, two have one id, another argument is not what it is to be, or the config
+        names no provider.
     ModelUnavailable
         If the files of a local model are here and cannot be used.
     """
-    return Planner(episodes, latency, machine).plan(Config() if config is None else config)
+    return Planner(episodes, latency, machine).plan(config_given(config))
 
 
 def compare_plans(
@@ -92,6 +96,8 @@ def compare_plans(
 
     if not isinstance(configs, Mapping) or not configs:
         raise ConfigError('configs must be a mapping such as {"hybrid": Config(...), ...}')
+    for name, config in configs.items():
+        check_kind(f"configs[{name!r}]", config, Config, "give a Config for each name")
     planner = Planner(episodes, latency, machine)
     rows = [planner.plan(config).row() for config in configs.values()]
     return pd.DataFrame(rows, index=pd.Index(list(configs), name="config"))
@@ -109,7 +115,12 @@ class Planner:
     def __init__(
         self, episodes: Iterable[Episode | int], latency: Latency | None, machine: Machine | None
     ) -> None:
-        self._episodes = read_episodes(episodes)
+        if latency is not None:
+            hint = "give LatencyModel.fit(run), or LatencyModel.constant(2.0) for the seconds of each call"
+            check_kind("latency", latency, Latency, hint)
+        if machine is not None:
+            check_kind("machine", machine, Machine, "give a Machine, such as Machine(cores=8, memory_gb=16)")
+        self._episodes = list(read_episodes(episodes, sizes=True))
         self._latency = latency
         self._machine = machine
         self._machines: dict[str, Machine] = {}
@@ -124,7 +135,10 @@ class Planner:
 
     def plan(self, config: Config) -> Plan:
         """Plan under one config."""
-        provider = provider_class(config.provider).for_planning(config)
+        with provider_class(config.provider).for_planning(config) as provider:
+            return self._plan(config, provider)
+
+    def _plan(self, config: Config, provider: SummarizationProvider) -> Plan:
         try:
             case = self._case(config, provider)
         except ContextTooLong as error:
@@ -153,11 +167,9 @@ class Planner:
         )
 
     def _again(self, config: Config) -> Case | None:
-        provider = provider_class(config.provider).for_planning(config)
-        try:
+        with provider_class(config.provider).for_planning(config) as provider, suppress(ContextTooLong):
             return self._case(config, provider)
-        except ContextTooLong:
-            return None
+        return None
 
     def _case(self, config: Config, provider: SummarizationProvider) -> Case:
         limits = provider.limits()

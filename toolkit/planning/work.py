@@ -7,11 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from toolkit.chunking import CountTokens, chunk_turns, turns_of
-from toolkit.errors import ConfigError
 from toolkit.harmless import whole_characters
 from toolkit.mapreduce import SummarySettings, map_reduce
 from toolkit.providers.base import SummarizationProvider
@@ -28,9 +26,11 @@ DISTINCT_LENGTHS = 500
 _MARK = "\ue000"
 """A character for private use: a token of a text of which only the length is known."""
 _MARKED = re.compile(f"{_MARK}+[ \n]?")
-_TURN_TOKENS = 60
+TURN_TOKENS = 60
+"""Of each turn of a text of which only the length is known."""
 
 
+@runtime_checkable
 class Latency(Protocol):
     """What a plan asks of a latency model."""
 
@@ -97,32 +97,6 @@ def calls(shapes: Mapping[Shape, int]) -> Iterable[tuple[Ask, int]]:
         for step in shape:
             for ask in step:
                 yield ask, count
-
-
-def read_episodes(episodes: Iterable[Episode | int]) -> list[Episode | int]:
-    """Check what is to be planned: episodes, or numbers of tokens.
-
-    Raises
-    ------
-    ConfigError
-        If there is anything else.
-    """
-    if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
-        raise ConfigError(
-            "episodes must be a list of Episode objects, or of whole numbers: the tokens of their transcripts"
-        )
-    found: list[Episode | int] = []
-    for episode in episodes:
-        if isinstance(episode, Episode):
-            found.append(episode)
-        elif isinstance(episode, Integral) and not isinstance(episode, bool) and 0 <= int(episode) <= 10**8:
-            found.append(int(episode))
-        else:
-            raise ConfigError(
-                f"{episode!r} is neither an Episode nor a number of tokens from 0 to 100 million; "
-                "use load_episodes(...), or whole numbers"
-            )
-    return found
 
 
 def work_of(
@@ -263,8 +237,8 @@ class _Counting:
         counted = self.counted(tokens)
         if not turns:
             return _MARK * counted
-        whole, rest = divmod(counted, _TURN_TOKENS)
-        return "\n".join([_MARK * _TURN_TOKENS] * whole + ([_MARK * rest] if rest else []))
+        whole, rest = divmod(counted, TURN_TOKENS)
+        return "\n".join([_MARK * TURN_TOKENS] * whole + ([_MARK * rest] if rest else []))
 
     def count(self, text: str) -> int:
         """Count as texts are cut by."""

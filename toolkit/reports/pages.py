@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 from toolkit import __version__
 from toolkit.archive import open_store
+from toolkit.arguments import read_episodes
 from toolkit.clock import Clock, SystemClock
 from toolkit.errors import ConfigError
+from toolkit.files import write_whole
 from toolkit.handle import RunHandle
 from toolkit.parts import Page, template
 from toolkit.records import Episode
@@ -67,13 +68,7 @@ def report(
     """
     subject = _subject(of)
     target = Path(path if path is not None else file_name(subject)).expanduser()
-    text = _page(subject, episodes, clock)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole([(target, _page(subject, episodes, clock))])
     return target
 
 
@@ -131,10 +126,7 @@ def _run_of(one: Any) -> Run:
 
 
 def _known(episodes: Iterable[Episode] | None) -> list[Episode]:
-    known = None if isinstance(episodes, str | Episode) else list(episodes or ())
-    if known is None or not all(isinstance(episode, Episode) for episode in known):
-        raise ConfigError("episodes= must be a list of Episode objects; read files with load_episodes(...)")
-    return known
+    return [] if episodes is None else list(read_episodes(episodes))
 
 
 def file_name(subject: Any) -> str:

@@ -66,7 +66,7 @@ class Measuring:
         What judges the summaries, and its name.
     warm_up : bool
     rest : bool
-        Whether to wait before each cell until the quota is as if unused.
+        Whether to wait before each cell until the quota is as if unused, and forget what was learned of it.
     parallel : int
     machine : str
         Digest of what the measurements depend on besides.
@@ -83,6 +83,8 @@ class Measuring:
         By cell and repeat.
     other_machines : int
         Cells of earlier starts that were measured on another machine, or with other versions.
+    not_alone : int
+        Cells that found their quota in use, and with it what others have learned of it.
     """
 
     def __init__(
@@ -126,11 +128,15 @@ class Measuring:
         self.warm_ups: list[Row] = []
         self.run_ids: dict[tuple[int, int], str] = {}
         self.other_machines = 0
+        self.not_alone = 0
 
     # From an earlier start
 
     def kept(self, planned: Planned) -> Row | None:
-        """Return a cell that ended whole in an earlier start, as it was measured; None if it did not."""
+        """Return a cell that ended whole in an earlier start, as it was measured; None if it did not.
+
+        If its summaries were judged by another score, they are judged by this one, which is kept then.
+        """
         found = self._begun.get((planned.cell.key, planned.repeat))
         if found is None or found.figures is None or found.status not in (Status.OK, Status.PARTIAL):
             return None
@@ -141,6 +147,11 @@ class Measuring:
                 record["scores"], error = self._scores(planned.cell, Archive(self._address).run(found.run_id))
             if found.status == Status.OK:
                 record["figures"]["error"] = error
+            # A score that raised, or none at all, is no reason to lose what is kept.
+            if self._score is not None and error is None:
+                record["scored_by"] = self._scored_by
+                key, repeat, figures = planned.cell.key, planned.repeat, json.dumps(record)
+                self._book.end(key, repeat, found.status, found.run_id, figures, found.started_at)
         if found.run_id is not None:
             self.run_ids[planned.cell.number, planned.repeat] = found.run_id
         self.other_machines += record["machine"] != self._machine
@@ -163,7 +174,7 @@ class Measuring:
         try:
             self._warm_up(planned.cell)
             if self._rest and self._parallel == 1:
-                self._wait_for_quota(planned.cell)
+                self._rest_quota(planned.cell)
             return self._measure(planned)
         except StoreError as broken:
             return self._give_up(planned, str(broken))
@@ -273,15 +284,22 @@ class Measuring:
             _, values = self._told(found)
             self.warm_ups.append(Row(cell, WARM_UP_REPEAT, {**values, "started_at": started_at}))
 
-    def _wait_for_quota(self, cell: Cell) -> None:
-        """Wait until what was sent before counts no more, so that each cell finds the same quota."""
+    def _rest_quota(self, cell: Cell) -> None:
+        """Wait until what was sent before counts no more, and forget what it taught.
+
+        So each cell finds the same quota, and a limiter that knows no more of it than the first one's: in any
+        order, and also if the sweep was started again.
+        """
         limiter: Limiter | None = None
-        with suppress(ToolkitError):  # it stands in the cell's row
-            limiter = self._make(cell.config).limiter(self._clock)
+        # What is wrong stands in the cell's row.
+        with suppress(ToolkitError), self._make(cell.config) as provider:
+            limiter = provider.limiter(self._clock)
         if limiter is not None:
             rest_s = min(limiter.refilled_at() - limiter.now(), LONGEST_REST_S)
             if rest_s > 0:
                 self._clock.sleep(rest_s, wake=self._stop)
+            if not self._stop.is_set():
+                self.not_alone += not limiter.forget()
 
     # Stopping
 

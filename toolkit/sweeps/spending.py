@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from toolkit.config import Config
@@ -14,8 +14,18 @@ from toolkit.planning import Need, need_of
 from toolkit.providers.base import SummarizationProvider
 from toolkit.records import Episode
 from toolkit.sweeps.cells import Cell
+from toolkit.wording import counted
 
 MakeProvider = Callable[[Config], SummarizationProvider]
+
+
+def check_maker(provider: object) -> None:
+    """Refuse what is given as ``provider=`` of many settings and makes none."""
+    if provider is not None and not callable(provider):
+        raise ConfigError(
+            f"provider= is of type {type(provider).__name__}; give a function that makes the provider of a "
+            "config, or name it in Config(provider=...)"
+        )
 
 
 class Budget(NamedTuple):
@@ -61,7 +71,7 @@ class Ahead(NamedTuple):
 
     def __str__(self) -> str:
         price = "" if self.usd is None else f", ${self.usd:.2f}"
-        return f"up to {self.calls} calls, {self.tokens} tokens{price}"
+        return f"up to {counted(self.calls, 'call')}, {counted(self.tokens, 'token')}{price}"
 
 
 def look_ahead(
@@ -83,20 +93,22 @@ def look_ahead(
     ConfigError
         If it is to be counted ``in_dollars`` and a model has no price.
     """
-    paid = [(cell, provider) for cell in cells if (provider := _paid(cell, make)) is not None]
-    if not paid:
-        return None
-    for cell, provider in paid if in_dollars else ():
-        if provider.price_bound(1, 1) is None:
-            raise ConfigError(
-                f"budget_usd: no price is known of {provider.name}/{provider.model} in {cell.shown}; set "
-                "prices=, or take budget_tokens or budget_calls instead"
-            )
-    needs = _needs([provider for _, provider in paid], episodes)
+    with ExitStack() as made:
+        paid = [(cell, provider) for cell in cells if (provider := _paid(cell, make, made)) is not None]
+        if not paid:
+            return None
+        for cell, provider in paid if in_dollars else ():
+            if provider.price_bound(1, 1) is None:
+                raise ConfigError(
+                    f"budget_usd: no price is known of {provider.name}/{provider.model} in {cell.shown}; "
+                    "set prices=, or take budget_tokens or budget_calls instead"
+                )
+        needs = _needs([provider for _, provider in paid], episodes)
+        names = ", ".join(dict.fromkeys(f"{provider.name}/{provider.model}" for _, provider in paid))
     over, times = (max, runs) if runs is not None else (sum, repeats)
     known = [need.usd for need in needs if need.usd is not None]
     found = Ahead(
-        names=", ".join(dict.fromkeys(f"{provider.name}/{provider.model}" for _, provider in paid)),
+        names=names,
         calls=times * over(need.calls for need in needs),
         tokens=times * over(need.tokens for need in needs),
         usd=times * over(known) if len(known) == len(needs) else None,
@@ -131,8 +143,10 @@ def check_consent(
     if found is None:
         return
     ahead, paid = found
-    told = f"{paid} cells x {repeats}" if runs is None else f"{runs} runs of all episodes"
-    told += f" make {ahead}"
+    told = (
+        f"{counted(paid, 'cell')} x {repeats}" if runs is None else f"{counted(runs, 'run')} of all episodes"
+    )
+    told += f" with {ahead}"
     if not budget.is_set:
         raise ConfigError(
             f"{what} would really call {ahead.names}: {told}; set budget_usd= (or budget_tokens, "
@@ -148,9 +162,10 @@ def check_consent(
         )
 
 
-def _paid(cell: Cell, make: MakeProvider) -> SummarizationProvider | None:
+def _paid(cell: Cell, make: MakeProvider, made: ExitStack) -> SummarizationProvider | None:
+    """Return the provider of a cell if its calls may cost money; ``made`` closes it in any case."""
     try:
-        provider = make(cell.config)
+        provider = made.enter_context(make(cell.config))
     except ToolkitError:  # it will fail in its own row, before it can spend anything
         return None
     return provider if provider.spends else None

@@ -9,12 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.arguments import read_episodes
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, StoreError
 from toolkit.interrupts import Interrupts
 from toolkit.latency import LatencyModel
 from toolkit.limits import StopEvent
+from toolkit.providers.given import config_given
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode
 from toolkit.sweeps.cells import Cell, make_cells, shuffled
@@ -25,8 +27,7 @@ from toolkit.sweeps.measuring import Measuring
 from toolkit.sweeps.order import Pass, Planned
 from toolkit.sweeps.results import Row, Sweep
 from toolkit.sweeps.simulating import Simulating
-from toolkit.sweeps.spending import Budget, MakeProvider, check_consent
-from toolkit.workflow import checked_episodes
+from toolkit.sweeps.spending import Budget, MakeProvider, check_consent, check_maker
 
 _ID_LENGTH = 12
 
@@ -94,8 +95,10 @@ def sweep(
     warm_up : bool
         Make an unmeasured call to each model and server before its first cell; see ``Sweep.warm_ups``.
     rest : bool
-        Before each cell wait until the quota is back that was used before it, a minute at most, so that
-        every cell begins alike.
+        Before each cell wait until the quota is back that was used before it, a minute at most, and have the
+        limiter forget what it has learned, but for the limits themselves. So every cell begins alike, and as
+        plans and simulations take it: with as many requests in flight as its setting allows, and with no
+        charge fitted. (Under ``limits_charge="fitted"`` a cell of a dozen calls measures the fitting only.)
     parallel : int
         Cells at a time. More than one share the machine and the quota, which ``cells`` says.
     confirm : bool
@@ -137,8 +140,9 @@ def sweep(
     >>> study.means("makespan_s")
     >>> study.config_of(study.best("makespan_s")["cell"])
     """
-    config = Config() if config is None else config
-    known = read_episodes(episodes)
+    config = config_given(config)
+    known = known_episodes(episodes)
+    check_maker(provider)
     _check_numbers(repeats=repeats, parallel=parallel)
     if simulate and latency is None:
         raise ConfigError(
@@ -149,6 +153,7 @@ def sweep(
         raise ConfigError("latency= is what a simulation goes by; add simulate=True, or leave it out")
     if simulate and parallel > 1:
         raise ConfigError("parallel= is for real runs; a simulation has a clock of its own and needs none")
+    model = None if latency is None else LatencyModel.of(latency)
     settings = make_cells(config, known, grid, cells, sample, seed)
     repeat_numbers = range(config.repeat, config.repeat + repeats)
     planned = [
@@ -156,7 +161,7 @@ def sweep(
         for order, (cell, repeat) in enumerate(shuffled(settings, repeat_numbers, seed), 1)
     ]
     study = Study(
-        sweep_id=_sweep_id(name, settings, latency),
+        sweep_id=_sweep_id(name, settings, model),
         name=name,
         config=config,
         episodes=known,
@@ -169,8 +174,8 @@ def sweep(
         stop=stop or StopEvent(),
         clock=clock or SystemClock(),
     )
-    if latency is not None:
-        return _simulate(study, Simulating(known, latency, seed, provider))
+    if model is not None:
+        return _simulate(study, Simulating(known, model, seed, provider))
     budget = Budget.of(config, budget_usd, budget_tokens, budget_calls)
     check_consent(settings, repeats, known, budget, provider or get_provider, confirm=confirm)
     return _measure(study, budget, provider, score, warm_up=warm_up, rest=rest)
@@ -309,6 +314,14 @@ def _measure(
             # All cells are kept already, and who comes later sees that this process has ended.
             with suppress(StoreError):
                 book.release()
+        if measuring.not_alone:
+            warnings.warn(
+                f"sweep {study.sweep_id}: {measuring.not_alone} of its cells began while other calls were "
+                "under way on the same account, and share its quota with them; to measure them alone, end "
+                "what else uses it, and give the sweep a name= of its own",
+                SweepWarning,
+                stacklevel=3,
+            )
         return study.result(
             rows=[*kept, *going.rows(measuring.stopped_because)],
             warm_ups=measuring.warm_ups,
@@ -321,11 +334,9 @@ def _measure(
         )
 
 
-def read_episodes(episodes: Iterable[Episode]) -> list[Episode]:
+def known_episodes(episodes: Iterable[Episode]) -> list[Episode]:
     """Return the episodes as a list; raise ConfigError if there are none, or they are something else."""
-    if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
-        raise ConfigError("episodes must be a list of Episode objects; read files with load_episodes(...)")
-    known = list(checked_episodes(episodes))
+    known = list(read_episodes(episodes))
     if not known:
         raise ConfigError("there are no episodes to measure with")
     return known

@@ -7,6 +7,11 @@ openai      ``x-ratelimit-*``, durations as Go writes them         ``retry-after
 azure       ``x-ratelimit-*``, durations as bare whole seconds     both, the other in ms
 anthropic   ``anthropic-ratelimit-*``, RFC 3339 times              ``retry-after``, whole seconds
 =========== ====================================================== ==============================
+
+Anthropic's remaining tokens are rounded to the nearest thousand. Its ``anthropic-ratelimit-tokens-*`` is no
+limit of its own where input and output are counted apart, but the sum of both
+(platform.claude.com/docs/en/api/rate-limits, response headers; a Workspace's limits, which would be shown
+there, are not played). With a limit on only one of them, as no account has it, it is that one.
 """
 
 from __future__ import annotations
@@ -62,6 +67,8 @@ def limit_headers(vendor: str, style: str, meters: Iterable[Meter], now: float) 
         limit = sum(meter.limit for meter in its_meters)
         left = max(0, sum(math.floor(meter.remaining(now) + 1e-6) for meter in its_meters))
         reset = max(meter.reset_s(now) for meter in its_meters)
+        if vendor == "anthropic" and word != "requests":
+            left = (left + 500) // 1000 * 1000
         remaining = "-1" if style == "minus_one" else str(left)
         if vendor == "anthropic":
             at = datetime.fromtimestamp(math.ceil(now + reset), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.config import Config
+from toolkit.files import write_whole
 from toolkit.latency import LatencyModel
 from toolkit.parts import Alert, View, notebook_html
 from toolkit.runs import csv_of
@@ -150,10 +151,13 @@ class Tuned:
         return pd.DataFrame(frame)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the evidence as CSV into a folder, which is made if needed; return the folder."""
+        """Write the evidence as CSV into a folder, which is made if needed; return the folder.
+
+        A file of an earlier tuning is replaced, and is whole at any moment.
+        """
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
-        (place / "evidence.csv").write_text(csv_of(self.evidence), encoding="utf-8", newline="\n")
+        write_whole([(place / "evidence.csv", csv_of(self.evidence))])
         return place
 
     def _headline(self) -> str:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from toolkit.frames import LOWER_IS_BETTER
 from toolkit.intervals import Mean, mean_interval
 from toolkit.parts import Absent, Alert, Column, Fold, Part, Table, Text, Tile, left_out
 from toolkit.settings import written
-from toolkit.studies import LOWER_IS_BETTER, MEASURES, cells_of, failed, key_of, knobs_of, unit_of, values_of
+from toolkit.studies import MEASURES, cells_of, failed, key_of, knobs_of, unit_of, values_of
 from toolkit.views.heads import MOST_REASON
 from toolkit.wording import NONE, count, counted, is_missing, listed, moment, plain, real, shown
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from toolkit.errors import ConfigError
+from toolkit.frames import LOWER_IS_BETTER
 from toolkit.parts import Absent, Part
 from toolkit.reports.study_plots import QUALITY, SPEED, heatmap_of, lines_of, pareto_of
-from toolkit.studies import LOWER_IS_BETTER, MOST_SERIES, levels_of
+from toolkit.studies import MOST_SERIES, levels_of
 from toolkit.views.study import Study
 from toolkit.wording import plain
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ConfigError, ToolkitError
 from toolkit.parts import Absent, Alert, Code, Part, Table, Text, View, notebook_html
+from toolkit.quality import side_by_side
 from toolkit.records import Episode
 from toolkit.studies import label_of
 from toolkit.views.study import Study, alerts_of, facts_of, failed_of, means_of
@@ -231,12 +232,11 @@ class SweepExplorer:
 
     def _pair(self) -> list[Part]:
         if not self._runs:
-            return [Absent("Summaries", "A table of cells has none; give the sweep itself.")]
+            no_runs = "A table of cells has none; give the sweep itself."
+            return [Absent("Summaries", no_runs if self._is_frame else "No cell has a run.")]
         if self._compared is None:
             return [Text("Choose two cells by their numbers.")]
         left, right, repeat = self._compared
-        from toolkit.quality import side_by_side
-
         try:
             pair = side_by_side(self._runs[left, repeat], self._runs[right, repeat], self._episodes)
         except KeyError as error:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from toolkit.arguments import check_kind
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.handle import LIMITS, SCHEDULE, RunHandle
@@ -14,7 +15,7 @@ from toolkit.records import Episode
 from toolkit.runs import Run
 from toolkit.sweeps import Sweep
 from toolkit.sweeps.cells import TAKEN
-from toolkit.sweeps.study import read_episodes
+from toolkit.sweeps.study import known_episodes
 from toolkit.widgets import pages, places
 from toolkit.widgets.driving import (
     Asked,
@@ -88,9 +89,9 @@ class TuningPanel:
         from toolkit.widgets.controls import Controls
         from toolkit.widgets.results import Results
 
-        if latency is not None and not isinstance(latency, LatencyModel):
-            raise ConfigError(f"latency={latency!r} must be a LatencyModel, fitted or stated")
-        self.episodes = read_episodes(episodes)
+        if latency is not None:
+            check_kind("latency", latency, LatencyModel, "give a LatencyModel, fitted or stated")
+        self.episodes = known_episodes(episodes)
         self._collected: list[Config] = []
         self._given = episodes
         self._titles = {episode.id: episode.title for episode in self.episodes}
