@@ -74,26 +74,32 @@ async () => {
 """
 
 
-def drag(notebook: Any, panel: Any, label: str, steps: int) -> dict[str, float]:
-    """Drag a slider to another value; return the milliseconds until each answer was on the page."""
+def drag(notebook: Any, panel: Any, label: str, place: int) -> dict[str, float]:
+    """Drag a slider to one of its places; return the milliseconds until each answer was on the page."""
     page = notebook.page
     row = panel.locator(".tk-row").filter(has=page.get_by_text(label, exact=True))
-    box = row.locator(".noUi-handle").bounding_box()
-    track = row.locator(".noUi-base").bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    step = track["width"] / 18
-    target = x + steps * step
-    if not track["x"] < target < track["x"] + track["width"]:
-        target = x - steps * step
+    handle, track = row.locator(".noUi-handle"), row.locator(".noUi-base").bounding_box()
+    most = float(handle.get_attribute("aria-valuemax"))
+    box = handle.bounding_box()
+    y = box["y"] + box["height"] / 2
     page.evaluate("() => { window.seen = {} }")
-    page.mouse.move(x, y)
+    page.mouse.move(box["x"] + box["width"] / 2, y)
     page.mouse.down()
-    page.mouse.move(target, y, steps=4)
+    page.mouse.move(track["x"] + track["width"] * place / most, y, steps=4)
     page.mouse.up()
     page.wait_for_function("() => window.seen.simulated > window.seen.bound", timeout=20_000)
     page.wait_for_timeout(300)  # An answer to an earlier step would be taken for the last one's.
     seen = page.evaluate("() => window.seen")
     return {name: seen[name] - seen["moved"] for name in ("bound", "simulated")}
+
+
+def places(panel: Any, label: str, number: int) -> list[int]:
+    """Return places to drag a slider to, each another: what was asked for before is known already."""
+    row = panel.locator(".tk-row").filter(has=panel.page.get_by_text(label, exact=True))
+    now = round(float(row.locator(".noUi-handle").get_attribute("aria-valuenow")))
+    if now == 0:
+        return [1 + place for place in range(number)]
+    return [now + (1 if turn % 2 else -1) * (1 + turn // 2) for turn in range(number)]
 
 
 def measure(drags: int, asks: int, lines: int, episodes: int) -> dict[str, Any]:
@@ -132,7 +138,7 @@ def figures(notebook: Any, expect: Any, drags: int, asks: int) -> dict[str, Any]
     found: dict[str, Any] = {"panel_s": time.perf_counter() - began}
     page.evaluate(WATCH)
     for label, key in (("Episodes at once", "width"), ("Chunk tokens", "chunk")):
-        taken = [drag(notebook, panel, label, 1 + number % 3) for number in range(drags)]
+        taken = [drag(notebook, panel, label, place) for place in places(panel, label, drags)]
         for name in ("bound", "simulated"):
             found[f"{key}_{name}_ms"] = statistics.median(one[name] for one in taken)
             found[f"{key}_{name}_worst_ms"] = max(one[name] for one in taken)

@@ -229,6 +229,25 @@ def test_a_server_that_cannot_be_reached(driver: Driver, episodes: list[Episode]
     assert "127.0.0.1:9" in str(driver.run.records[0].summary.error)
 
 
+def test_what_cannot_be_shown_ends_no_run(episodes: list[Episode], scripted: Config, idle: Idle) -> None:
+    """It would go on unseen, and nobody could stop it any more."""
+    told: list[Event] = []
+
+    def hear(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Began | Looked | Ended):
+            raise ValueError("no picture")
+
+    driver = Driver(hear)
+    driver.start_run(episodes, scripted)
+    idle(driver)
+    assert driver.run is not None
+    assert driver.run.counts() == {"ok": len(episodes)}
+    assert [event.what for event in told if isinstance(event, Trouble)] == [
+        "not all of it could be shown: ValueError: no picture"
+    ]
+
+
 def test_nobody_need_listen(episodes: list[Episode], scripted: Config, idle: Idle) -> None:
     """A run whose view is gone goes on to its end."""
     driver = Driver(nobody)

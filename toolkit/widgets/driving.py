@@ -127,6 +127,7 @@ class Driver:
         self.study: Sweep | None = None
         self._look_s = look_s
         self._stop = StopEvent()
+        self._unshown: str | None = None
         self._state_lock = threading.Lock()
         self.idle = threading.Event()
         self.idle.set()
@@ -142,7 +143,7 @@ class Driver:
         def work() -> None:
             ahead = None if consent else _unasked([config], episodes)
             if ahead is not None:
-                self.listener(Asked(ahead, lambda: self.start_run(episodes, config, consent=True)))
+                self._tell(Asked(ahead, lambda: self.start_run(episodes, config, consent=True)))
                 return
             self._run(episodes, config)
 
@@ -164,7 +165,7 @@ class Driver:
             ahead = None if consent else _unasked(configs, episodes)
             if ahead is not None:
                 again = lambda: self.start_sweep(episodes, config, settings, consent=True)  # noqa: E731
-                self.listener(Asked(ahead, again))
+                self._tell(Asked(ahead, again))
                 return
             self._change(State.SWEEPING)
             self.study = sweep(
@@ -174,9 +175,9 @@ class Driver:
                 confirm=consent,
                 progress=False,
                 stop=self._stop,
-                on_cell=lambda row: self.listener(Measured(row)),
+                on_cell=lambda row: self._tell(Measured(row)),
             )
-            self.listener(Swept(self.study))
+            self._tell(Swept(self.study))
 
         self._begin(work, "sweep of a panel")
 
@@ -194,6 +195,13 @@ class Driver:
 
     # In the background
 
+    def _tell(self, event: Event) -> None:
+        """Tell whoever listens; what goes wrong in showing it is said at the end and breaks nothing."""
+        try:
+            self.listener(event)
+        except Exception as error:
+            self._unshown = f"not all of it could be shown: {type(error).__name__}: {error}"
+
     def _begin(self, work: Callable[[], None], name: str) -> None:
         with self._state_lock:
             if self.is_busy:
@@ -201,7 +209,8 @@ class Driver:
             self.state = State.PREPARING
             self.idle.clear()
             self._stop = StopEvent()
-        self.listener(Changed(State.PREPARING))
+            self._unshown = None
+        self._tell(Changed(State.PREPARING))
         threading.Thread(target=self._do, args=(work,), name=name, daemon=True).start()
 
     def _do(self, work: Callable[[], None]) -> None:
@@ -215,10 +224,12 @@ class Driver:
         finally:
             with self._state_lock:
                 self.state, self.handle = State.IDLE, None
-            self.idle.set()
-            self.listener(Changed(State.IDLE))
-            if trouble is not None:
-                self.listener(Trouble(trouble))
+            self._tell(Changed(State.IDLE))
+            for what in filter(None, (self._unshown, trouble)):
+                self._tell(Trouble(what))
+            with self._state_lock:
+                if not self.is_busy:  # with something that was begun meanwhile
+                    self.idle.set()
 
     def _run(self, episodes: Sequence[Episode], config: Config) -> None:
         handle = start(episodes, config)
@@ -227,12 +238,12 @@ class Driver:
             if self._stop.is_set():  # while it got ready
                 handle.stop()
         self._change(State.RUNNING)
-        self.listener(Began(handle, self._clock.epoch()))
+        self._tell(Began(handle, self._clock.epoch()))
         while (run := self._waited(handle)) is None:
-            self.listener(Looked(handle))
+            self._tell(Looked(handle))
         with self._state_lock:
             self.run, self.handle = run, None
-        self.listener(Ended(handle, run))
+        self._tell(Ended(handle, run))
 
     def _waited(self, handle: RunHandle) -> Run | None:
         """Return a run if it has ended by the time for the next look."""
@@ -250,7 +261,7 @@ class Driver:
             if self.state is State.IDLE:  # it ended meanwhile
                 return
             self.state = state = State.STOPPING if self._stop.is_set() else state
-        self.listener(Changed(state))
+        self._tell(Changed(state))
 
 
 def _unasked(configs: Sequence[Config], episodes: Sequence[Episode]) -> Ahead | None:
