@@ -233,6 +233,9 @@ class Notebook:
         self.page.wait_for_function(
             "light => document.body.dataset.jpThemeLight === light", arg=str(name == "light").lower()
         )
+        # Until all of it is drawn anew: filters come a frame later than colours.
+        frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        self.page.evaluate(f"() => {frames}.then(() => null)")
 
     def restart(self) -> None:
         """Restart the kernel; outputs stay."""
