@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from toolkit.sweeps import Sweep, sweep
     from toolkit.transcripts import load_episodes
     from toolkit.tuning import Tuned, tune
+    from toolkit.widgets import SweepExplorer, TuningPanel
     from toolkit.workflow import run
 
 __version__ = "0.1.0"
@@ -98,6 +99,7 @@ _HOMES = {
     "toolkit.sweeps": ("Sweep", "sweep"),
     "toolkit.transcripts": ("load_episodes",),
     "toolkit.tuning": ("Tuned", "tune"),
+    "toolkit.widgets": ("SweepExplorer", "TuningPanel"),
     "toolkit.workflow": ("run",),
 }
 _MODULES = ("plots", "quality", "testing")
@@ -136,12 +138,14 @@ __all__ = [
     "SummarizationProvider",
     "Summary",
     "Sweep",
+    "SweepExplorer",
     "SystemClock",
     "ToolkitError",
     "TranscriptError",
     "TransformersSummarizationProvider",
     "TransientError",
     "Tuned",
+    "TuningPanel",
     "Turn",
     "Usage",
     "compare_plans",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 CountTokens = Callable[[str], int]
 
@@ -22,8 +22,7 @@ _SENTENCE_END = re.compile(r"(?<=[.?!…。！？])[\"'”’)\]]*\s+")
 _RUNS_PER_CHUNK = 64
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(NamedTuple):
     """A part of the text that is not cut further, with what stands between it and the one before."""
 
     text: str
@@ -54,13 +53,37 @@ def chunk_text(
         Empty for a text without words. No chunk is longer than ``chunk_tokens``, unless a single
         character is.
     """
+    return chunk_turns(
+        turns_of(text, count_tokens), count_tokens, chunk_tokens=chunk_tokens, overlap_tokens=overlap_tokens
+    )
+
+
+def turns_of(text: str, count_tokens: CountTokens) -> list[tuple[str, int]]:
+    """Return the turns of a text that have words, each with its tokens, the line break before it included."""
+    turns = (" ".join(line.split()) for line in text.splitlines())
+    return [(turn, count_tokens("\n" + turn)) for turn in turns if turn]
+
+
+def chunk_turns(
+    turns: Sequence[tuple[str, int]],
+    count_tokens: CountTokens,
+    *,
+    chunk_tokens: int,
+    overlap_tokens: int = 0,
+) -> list[str]:
+    """Cut a text whose turns are counted already (`turns_of`), as `chunk_text` does."""
     if chunk_tokens < 1:
         raise ValueError(f"chunk_tokens={chunk_tokens} must be at least 1")
     if not 0 <= overlap_tokens < chunk_tokens:
         raise ValueError(
             f"overlap_tokens={overlap_tokens} must be from 0 to below chunk_tokens={chunk_tokens}"
         )
-    pieces = list(_pieces(text, count_tokens, chunk_tokens))
+    pieces: list[_Piece] = []
+    for turn, tokens in turns:
+        if 2 * tokens <= chunk_tokens:  # Most are short, and there may be a million of them.
+            pieces.append(_Piece(turn, "\n", tokens))
+        else:
+            pieces += _split(turn, "\n", tokens, count_tokens, chunk_tokens)
     *before, total = accumulate((piece.tokens for piece in pieces), initial=0)
     chunks: list[str] = []
     start = end = 0
@@ -117,16 +140,8 @@ def _join(pieces: list[_Piece]) -> str:
     return head.text + "".join(piece.separator + piece.text for piece in rest)
 
 
-def _pieces(text: str, count_tokens: CountTokens, bound: int) -> Iterator[_Piece]:
-    """Yield turns that fit, else their sentences, else their words, else runs of characters."""
-    for line in text.splitlines():
-        turn = " ".join(line.split())
-        if turn:
-            yield from _split(turn, "\n", count_tokens, bound)
-
-
-def _split(text: str, separator: str, count_tokens: CountTokens, bound: int) -> Iterator[_Piece]:
-    tokens = count_tokens(separator + text)
+def _split(text: str, separator: str, tokens: int, count_tokens: CountTokens, bound: int) -> Iterator[_Piece]:
+    """Yield a turn if it fits, else its sentences, else its words, else runs of characters."""
     if tokens <= bound < 2 * tokens:
         # Where it begins a chunk it stands without its separator, which may cost more than with it: many
         # vocabularies hold a word with the space before it only. That matters where there is little room.
@@ -136,7 +151,7 @@ def _split(text: str, separator: str, count_tokens: CountTokens, bound: int) -> 
         return
     parts, between = _parts(text, bound / tokens)
     for part in parts:
-        yield from _split(part, separator, count_tokens, bound)
+        yield from _split(part, separator, count_tokens(separator + part), count_tokens, bound)
         separator = between
 
 

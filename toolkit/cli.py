@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from toolkit.errors import ConfigError, RunInterrupted, ToolkitError, TranscriptError
 from toolkit.interrupts import Signals, job_goes_on
+from toolkit.lab import DEFAULT_FOLDER, copy_samples, open_lab
 from toolkit.records import EpisodeRecord, Status
 from toolkit.screen import Screen, figures, heading, paragraph, plain_warnings, table
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     screen, signals = Screen(), Signals()
     try:
-        chosen = _parser().parse_args(arguments)
+        chosen = _chosen(sys.argv[1:] if arguments is None else list(arguments))
         with signals, plain_warnings():
             status: int = chosen.command(chosen, screen, signals)
     except ToolkitError as error:
@@ -59,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if screen.error is not None:
         screen.note(f"not all output could be written ({screen.error.strerror})")
     return status or (OK if screen.error is None else SOMETHING_MISSING)
+
+
+def _chosen(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    own, others = arguments, []
+    if arguments[:1] == ["lab"] and "--" in arguments:
+        # argparse would take the first of what is not for us for the folder.
+        where = arguments.index("--")
+        own, others = arguments[:where], arguments[where + 1 :]
+    return _parser().parse_args(own, argparse.Namespace(others=others))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -146,6 +157,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(command=_report)
 
+    lab = commands.add_parser(
+        "lab",
+        help="open the notebooks in JupyterLab",
+        usage="%(prog)s [-h] [--no-browser] [FOLDER] [-- ARGUMENT ...]",
+        description="Copy the notebooks with their sample data to a folder and open JupyterLab there. What "
+        "you changed in an earlier copy is kept. Arguments behind -- go to JupyterLab.",
+        epilog="Exit status: JupyterLab's; 2 wrong usage, no JupyterLab, or a folder that cannot be written.",
+    )
+    lab.add_argument(
+        "folder", nargs="?", default=DEFAULT_FOLDER, metavar="FOLDER", help=f"default: {DEFAULT_FOLDER}"
+    )
+    lab.add_argument("--no-browser", action="store_true", help="only print the address")
+    lab.set_defaults(command=_lab)
+
     models = commands.add_parser(
         "models", help="list the local models", description="List the local models that are there."
     )
@@ -182,7 +207,8 @@ def _add_latency(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def _run(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
-    from toolkit.runs import Run, counted
+    from toolkit.runs import Run
+    from toolkit.wording import counted
 
     episodes, unreadable = _episodes(chosen.paths)
     config = _config(chosen)
@@ -282,10 +308,10 @@ def _plan(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
 
 
 def _sweep(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
-    from toolkit.runs import counted
     from toolkit.sweeps import sweep
     from toolkit.sweeps.files import read_sweep_file
     from toolkit.sweeps.results import Row, describe_row
+    from toolkit.wording import counted
 
     told = read_sweep_file(chosen.grid)
     episodes, unreadable = _episodes(chosen.paths)
@@ -379,6 +405,13 @@ def _report(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int
         screen.note(f"the report could not be written to {chosen.out or 'this folder'} ({error.strerror})")
         return SOMETHING_MISSING
     return OK if unreadable is None else SOMETHING_MISSING
+
+
+def _lab(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:
+    copied = copy_samples(chosen.folder)
+    screen.show(str(copied))
+    screen.flush()
+    return open_lab(copied.folder, [*(["--no-browser"] if chosen.no_browser else []), *chosen.others])
 
 
 def _models(chosen: argparse.Namespace, screen: Screen, signals: Signals) -> int:

@@ -6,7 +6,7 @@ import math
 import os
 import tomllib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,10 +22,15 @@ from pydantic import (
 
 from toolkit.environment import ConfigWarning, from_environment, merge_settings, warn_of_unknown
 from toolkit.errors import ConfigError, nearest_name
+from toolkit.parts import Text, View, notebook_html
 from toolkit.records import Sampling
 from toolkit.refusals import explain, secrets_among
+from toolkit.settings import default_of, settings_parts
 from toolkit.urls import check_server_url, check_store_url, same_place
+from toolkit.wording import shown
 
+_MOST_SHOWN = 100
+"""Columns of a text, such as a prompt, in the repr."""
 _SERVER_URLS = ("openai_base_url", "azure_endpoint", "anthropic_base_url")
 
 
@@ -370,7 +375,19 @@ class Config(BaseModel):
         settings that nobody chose are among them, and in the new config all count as chosen. Its secrets
         come from the environment.
         """
-        return self.model_dump(mode="json", exclude=set(_SECRETS))
+        # What an earlier release wrote may not be what its field now says; that is not to be told here.
+        return self.model_dump(mode="json", exclude=set(_SECRETS), warnings=False)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            if name is None or value != default_of(name, type(self).model_fields):
+                yield name, shown(value, _MOST_SHOWN) if isinstance(value, str) else value
+
+    def _repr_html_(self) -> str:
+        parts = settings_parts(self.shown(), type(self).model_fields)
+        if secret := [name for name in sorted(_SECRETS) if getattr(self, name) is not None]:
+            parts.append(Text(f"Set, and never shown: {', '.join(secret)}"))
+        return notebook_html(View("Config", parts=parts))
 
     def sampling(self, *, repetition_penalty: float = 1.0, no_repeat_ngram: int = 0) -> Sampling:
         """Return the sampling settings, with a provider's defaults for those that are unset."""

@@ -20,6 +20,8 @@ ENVIRONMENT_ALIASES = {
     "ANTHROPIC_BASE_URL": "anthropic_base_url",
 }
 """Names that the vendors' own tools read, and the fields that they fill."""
+CACHE_VARIABLE = ENVIRONMENT_PREFIX + "CACHE"
+"""Names the folder of converted copies of models: a matter of the machine, and no setting of a run."""
 
 
 class ConfigWarning(UserWarning):
@@ -115,7 +117,7 @@ def variable_of(field: str, environment: Mapping[str, str]) -> str | None:
 
 def warn_of_unknown(environment: Mapping[str, str], fields: Iterable[str]) -> None:
     """Say so if a variable is meant for the toolkit and names no setting."""
-    known = {ENVIRONMENT_PREFIX + name.upper() for name in fields}
+    known = {CACHE_VARIABLE, *(ENVIRONMENT_PREFIX + name.upper() for name in fields)}
     for name in environment:
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
             warnings.warn(

@@ -228,7 +228,7 @@ class RunInterrupted(ToolkitError):
         self.remaining = remaining
         self.run = run
         rest = "an unknown number" if remaining is None else str(remaining)
-        super().__init__(f"The run was stopped: {reason}. {done} episodes are done, {rest} are not.")
+        super().__init__(f"The run was stopped: {reason}. Of the episodes {done} ended, {rest} did not.")
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

@@ -146,6 +146,8 @@ CELLS = (
     Column("parallel", COUNT, "cells", "measured at a time; above 1 they share the machine"),
     Column("run_id", TEXT, "", "its run in the store; null if simulated or without one"),
 )
+LOWER_IS_BETTER = frozenset({"makespan_s", "cost_usd", "rate_limited_attempts", "peak_rss_mb"})
+"""Columns of cells of which less is better; of all other measures more is."""
 
 WAITS = (
     "queue_s",
@@ -235,7 +237,7 @@ def limits_frame(run_id: str, events: Iterable[LimitEvent], began_at: float) -> 
     return frame_of(LIMITS, map(row, events))
 
 
-def frame_of(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def frame_of(columns: Sequence[Column], rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     """Make a frame of exactly the declared columns and types, also of no rows at all.
 
     Parameters
@@ -251,16 +253,15 @@ def frame_of(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> pd
     """
     import pandas as pd
 
-    def cell(value: Any) -> Any:
-        return whole_characters(value) if isinstance(value, str) else value
-
     taken = list(rows)
     data = {}
     for column in columns:
-        cells = [cell(row[column.name]) for row in taken]
+        values = [row[column.name] for row in taken]
         if column.dtype == TIME:
-            moments = pd.to_datetime(pd.Series(cells, dtype="float64"), unit="s", utc=True)
+            moments = pd.to_datetime(pd.Series(values, dtype="float64"), unit="s", utc=True)
             data[column.name] = moments.dt.as_unit("us")
-        else:
-            data[column.name] = pd.Series(cells, dtype=column.dtype)
+            continue
+        if column.dtype == TEXT:
+            values = [whole_characters(value) if isinstance(value, str) else value for value in values]
+        data[column.name] = pd.Series(values, dtype=column.dtype)
     return pd.DataFrame(data)

@@ -12,7 +12,7 @@ from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.interrupts import Interrupts, tell
-from toolkit.limits import StopEvent
+from toolkit.limits import LimitEvent, StopEvent
 from toolkit.progress import Snapshot
 from toolkit.providers.base import SummarizationProvider
 from toolkit.records import CallRecord, Episode, EpisodeRecord, Summary
@@ -72,7 +72,7 @@ def start(
     Raises
     ------
     ConfigError
-        If the episodes are none, or two of a list have one id.
+        If the episodes are none, two of a list have one id, or ``config`` or ``provider`` is none.
     ModelUnavailable
         If the provider's model cannot be had.
     StoreError
@@ -174,6 +174,36 @@ class RunHandle:
 
     def _attempts_frame(self, new: Sequence[CallRecord]) -> pd.DataFrame:
         return frames.attempts_frame(self.id, [_holding(new)])
+
+    def ended(self, since: int = 0) -> list[EpisodeRecord]:
+        """Return the records of episodes that ended, in the order in which they did.
+
+        Parameters
+        ----------
+        since : int
+            Leave out so many, which have been seen.
+        """
+        return [record for _, record in self._under_way.work.finished[since:]]
+
+    def calls(self, since: int = 0) -> list[CallRecord]:
+        """Return the records of calls that ended, as `ended` does; also of episodes that have not."""
+        return self._under_way.work.calls[since:]
+
+    @property
+    def under_way(self) -> dict[str, tuple[int, int]]:
+        """Of the episodes that have begun to ask and have not ended: calls that ended, and those planned."""
+        return self._under_way.progress.under_way()
+
+    @property
+    def quota(self) -> LimitEvent | None:
+        """What counts towards the limits now, of all who draw from them; None where there is no limiter.
+
+        Raises
+        ------
+        StoreError
+            If the file that they share cannot be read.
+        """
+        return self._under_way.quota()
 
     # Steering
 

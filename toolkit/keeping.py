@@ -17,7 +17,7 @@ from toolkit.errors import ConfigError, ContextTooLong, StoreError
 from toolkit.limits.holders import this_process
 from toolkit.planning import need_of
 from toolkit.providers.base import SummarizationProvider
-from toolkit.records import NANO, Episode, EpisodeRecord, Status
+from toolkit.records import NANO, Episode, EpisodeRecord
 from toolkit.runs import Run
 
 if TYPE_CHECKING:
@@ -122,11 +122,9 @@ class Keeping:
 
         ``broken``: the generator of episodes, or what is called with them, raised, so that more may be to do.
         """
-        counts = run.counts()
-        missing = counts.get(Status.CANCELLED, 0) + counts.get(Status.FAILED, 0)
         values = {
             "ended_at": self._clock.epoch(),
-            "complete": not (run.interrupted or run.stopped_because or missing or broken),
+            "complete": run.state == "complete" and not broken,
             "interrupted": run.interrupted,
             "stopped_because": run.stopped_because,
             "makespan_s": run.makespan_s,

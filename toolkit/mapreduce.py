@@ -20,6 +20,7 @@ from toolkit.records import CallRecord, Reply, Request, Sampling, Stage, Status,
 Answer = Reply | ProviderError
 """What a request is answered with: an error stands in the place of the reply that is missing."""
 
+Cut = Callable[..., list[str]]
 Steps = Generator[list[Request], Sequence[Answer], Summary]
 Rounds = Generator[list[Request], Sequence[Outcome], Summary]
 
@@ -110,10 +111,12 @@ def map_reduce(
     settings: SummarySettings,
     count_tokens: CountTokens,
     prefix: str | None = None,
+    cut: Cut = chunk_text,
 ) -> Steps:
     """Summarize a text: at once if it fits, else chunk by chunk and then the summaries.
 
-    ``prefix`` begins the calls' ids; by default a random one.
+    ``prefix`` begins the calls' ids; by default a random one. ``cut`` does what `chunk_text` does, for who
+    cuts the same texts again and again.
 
     Yields
     ------
@@ -127,7 +130,7 @@ def map_reduce(
         ``failed`` if there is nothing to summarize or no reply at all.
     """
     ask = _Asker(episode_id, settings, count_tokens, prefix or uuid.uuid4().hex[:12])
-    if not text.split():
+    if not text.strip():
         return Summary("", Status.FAILED, "the text has no words", chunks=0)
     room = settings.room(settings.direct, count_tokens)
     # A text of more than 8 characters a token on average does not occur; the count is worth its time
@@ -139,7 +142,7 @@ def map_reduce(
     map_room = settings.room(settings.map, count_tokens)
     # Known before anything is asked: a reduce prompt without room must not cost a map's calls.
     reduce_room = settings.reduce_room(count_tokens)
-    chunks = chunk_text(
+    chunks = cut(
         text,
         count_tokens,
         chunk_tokens=map_room,

@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+WAITS = {
+    "queue_s": "queue",
+    "wait_slots_s": "wait: slots",
+    "wait_requests_s": "wait: requests",
+    "wait_tokens_s": "wait: tokens",
+    "wait_cooldown_s": "wait: cool-down",
+    "retry_wait_s": "wait: retry",
+}
+PHASES = WAITS | {
+    "failed_attempts_s": "failed attempts",
+    "service_s": "service",
+    "overhead_s": "overhead",
+}
+"""What the phases of a call are called, by their columns, in the order in which a call has them."""
+
+
+def made(calls: pd.DataFrame) -> pd.DataFrame:
+    """Return the calls that brought a reply which was made for this run, and not taken from the store."""
+    return calls[(calls["status"] == "ok") & ~reused(calls)]
+
+
+def reused(calls: pd.DataFrame) -> pd.Series:
+    """Return which calls were answered from the store."""
+    return calls["reused"].fillna(False).astype(bool)
+
+
+def seconds_of(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return columns of seconds as plain numbers: missing ones, nulls and what is no time count as none."""
+    import numpy as np
+
+    seconds = frame.reindex(columns=list(columns)).astype("float64").replace([np.inf, -np.inf], np.nan)
+    return seconds.fillna(0.0).clip(lower=0.0)
 
 
 def throughput(calls: pd.DataFrame, freq: str = "1s") -> pd.DataFrame:

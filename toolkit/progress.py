@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
+from toolkit.bars import Bar, is_shown, make_bar
 from toolkit.clock import Clock
 from toolkit.limits import Cause, Standing
 from toolkit.records import CallRecord, EpisodeRecord, Status
+from toolkit.wording import counted
 
 LOOK_S = 0.5
 """How often to look whether the run waits."""
@@ -61,16 +63,19 @@ class Snapshot(NamedTuple):
     waits_for: str | None
 
     def __repr__(self) -> str:
-        of = "" if self.episodes_total is None else f"/{self.episodes_total}"
         parts = [
-            f"{self.state}: {self.episodes}{of} episodes",
+            f"{self.state}: {_done(self.episodes, self.episodes_total)}",
             f"{self.calls}/{self.calls_planned} calls",
-            f"{self.output_tokens} output tokens",
+            counted(self.output_tokens, "output token"),
             f"{self.elapsed_s:.0f} s",
             *([] if self.eta_s is None else [f"about {self.eta_s:.0f} s left"]),
             *([] if self.waits_for is None else [self.waits_for]),
         ]
         return f"<{', '.join(parts)}>"
+
+
+def _done(episodes: int, total: int | None) -> str:
+    return counted(episodes, "episode") if total is None else f"{episodes}/{total} episodes"
 
 
 class Progress:
@@ -87,11 +92,6 @@ class Progress:
     clock : Clock
     waits : callable
         Says what the limiter's first in line waits for; None if nobody waits.
-
-    Attributes
-    ----------
-    trouble : Exception or None
-        What went wrong in showing it.
     """
 
     def __init__(
@@ -113,13 +113,11 @@ class Progress:
         self.calls_planned = 0
         self.output_tokens = 0
         self._ended_at: float | None = None
-        self.trouble: Exception | None = None
-        self._bar: Any = None
+        self._trouble: Exception | None = None
+        self._bar: Bar | None = make_bar(episodes, now=clock.now) if is_shown(shown) else None
         self._waits = waits
         self._told_until = -math.inf
         self._silent = shown is False
-        if is_shown(shown):
-            self._show(self._open)
         self._ended = threading.Event()
         self._looker = threading.Thread(target=self._look_now_and_then, name="progress", daemon=True)
 
@@ -163,6 +161,12 @@ class Progress:
         )
         return self.episodes + sum(parts)
 
+    def under_way(self) -> dict[str, tuple[int, int]]:
+        """Return of each episode that is worked on how many calls ended, and how many are planned so far."""
+        with self._lock:
+            done = self._finished_calls
+            return {name: (done.get(name, 0), planned) for name, planned in self._planned.items()}
+
     def snapshot(self, state: str) -> Snapshot:
         """Return the figures as they are now; ``state`` is what its owner knows."""
         standing = self._waits() if self._ended_at is None else None
@@ -183,35 +187,36 @@ class Progress:
                 standing and describe_wait(standing),
             )
 
+    @property
+    def trouble(self) -> Exception | None:
+        """What went wrong in showing it; None if nothing did."""
+        return self._trouble or (None if self._bar is None else self._bar.trouble)
+
     def _show(self, step: Callable[[], object]) -> None:
         """Do a step of showing; the first one that fails is the last one."""
-        if self.trouble is not None:
+        if self._trouble is not None:
             return
         try:
             step()
         except Exception as error:
-            self.trouble = error
+            self._trouble = error
             if self._bar is not None:
-                self._bar.disable = True  # or it tries once more when it is collected
-            self._bar = None
+                self._bar.abandon()
 
     def _draw(self) -> None:
         if self._bar is None:
             return
         seconds = self._clock.now() - self._began
         rate = self.output_tokens / seconds if seconds > 0 else 0.0
-        of = "" if self._total is None else f"/{self._total}"
-        self._bar.n = round(self.done_share, 3)
+        standing = self._waits()
         parts = [
-            f"{self.episodes}{of} episodes",
+            # First, because it must be there in a narrow terminal too, where the end is cut.
+            *([describe_wait(standing)] if standing else []),
+            _done(self.episodes, self._total),
             f"{self.calls}/{self.calls_planned} chunks",
             f"{rate:.0f} tokens/s",
         ]
-        if standing := self._waits():
-            parts.append(describe_wait(standing))
-        self._bar.set_description_str(", ".join(parts), refresh=False)
-        # update() draws at most every mininterval seconds.
-        self._bar.update(0)
+        self._bar.show(round(self.done_share, 3), ", ".join(parts))
 
     def look(self) -> None:
         """Show what the run waits for: in the bar, else a line for each long wait on standard error."""
@@ -250,15 +255,7 @@ class Progress:
         with self._lock:
             self._ended_at = self._clock.now()
             if self._bar is not None:
-                self._show(self._close)
-
-    def _open(self) -> None:
-        self._bar = make_bar(self._total)
-
-    def _close(self) -> None:
-        self._bar.refresh()
-        self._bar.close()
-        self._bar = None  # What is not waited for must not draw it anew.
+                self._bar.close()  # What is not waited for does not draw it anew.
 
 
 def describe_wait(standing: Standing) -> str:
@@ -267,33 +264,3 @@ def describe_wait(standing: Standing) -> str:
     if math.isinf(standing.until):
         return text
     return f"{text} until {time.strftime('%H:%M:%S', time.localtime(math.ceil(standing.until)))}"
-
-
-def is_shown(shown: bool | None) -> bool:
-    """Whether to draw; None: in a notebook, or if standard error is a terminal."""
-    if shown is not None:
-        return shown
-    on_terminal = sys.stderr is not None and not getattr(sys.stderr, "closed", False) and sys.stderr.isatty()
-    return on_terminal or _in_notebook()
-
-
-def _in_notebook() -> bool:
-    """Say whether this process is a notebook's kernel, without importing IPython."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and "IPKernelApp" in shell.config
-
-
-def make_bar(total: int | None, unit: str = "") -> Any:
-    """Open a bar of tqdm; with a ``unit``, it counts them itself."""
-    if _in_notebook():
-        from tqdm.notebook import tqdm as bar
-    else:
-        from tqdm import tqdm as bar  # type: ignore[assignment]
-    layout = (
-        f"{{percentage:3.0f}}%|{{bar}}| {f'{{n_fmt}}/{{total_fmt}} {unit} ' if unit else ''}"
-        "{desc} [{elapsed}<{remaining}]"
-        if total is not None
-        else "{desc} [{elapsed}]"
-    )
-    return bar(total=total, bar_format=layout, dynamic_ncols=True, mininterval=0.2)

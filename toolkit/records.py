@@ -1,4 +1,4 @@
-"""The things that pass between the layers: plain, frozen, without behaviour of their own."""
+"""The things that pass between the layers: plain, frozen, without behaviour but to show themselves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
+
+from toolkit.parts import Absent, Alert, Column, Fold, Part, Table, View, excerpt, left_out, notebook_html
+from toolkit.wording import count, counted, duration, in_seconds, money, plain, shown
+
+_MOST_SPEAKERS = 8
+_MOST_CALLS = 30
+"""What a notebook shows of an episode and of a summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,33 @@ class Episode:
     def speakers(self) -> tuple[str, ...]:
         """The speakers in the order in which they are first heard."""
         return tuple(dict.fromkeys(turn.speaker for turn in self.turns if turn.speaker))
+
+    @property
+    def length_s(self) -> float | None:
+        """Seconds from the start of the recording to the end of the last turn; None without times."""
+        return max((turn.end_s or turn.start_s or 0.0 for turn in self.turns), default=0.0) or None
+
+    def __repr__(self) -> str:
+        title = "" if self.title in ("", self.id) else f", {shown(self.title, 60)}"
+        said = f"{counted(self.words, 'word')} in {counted(len(self.turns), 'turn')}"
+        return f"<Episode {shown(self.id, 60)}{title}: {said}>"
+
+    def _repr_html_(self) -> str:
+        some = [shown(name, 30) for name in self.speakers[:_MOST_SPEAKERS]]
+        more = len(self.speakers) - len(some)
+        facts = {
+            "Id": shown(self.id, 60) if self.title not in ("", self.id) else "",
+            "Words": f"{self.words:,}",
+            "Turns": f"{len(self.turns):,}",
+            "Length": duration(self.length_s) if self.length_s else "",
+            "Speakers": ", ".join(some) + (f" and {more} more" if more else ""),
+            "File": plain(self.path or "", 200),
+        }
+        parts = [Fold("Transcript", excerpt(self.transcript, ".transcript"))]
+        if self.reference:
+            parts.append(Fold("Reference, written by a person", excerpt(self.reference, ".reference")))
+        known = [(name, fact) for name, fact in facts.items() if fact]
+        return notebook_html(View(shown(self.title or self.id, 100), known, parts=parts))
 
 
 class Stage(StrEnum):
@@ -321,6 +355,58 @@ class Summary:
     chunks: int = 1
     calls: tuple[CallRecord, ...] = ()
     key: str = field(default="", repr=False)
+
+    def __repr__(self) -> str:
+        text = f" {shown(self.text, 80)!r}" if self.text else ""
+        error = f", {shown(self.error, 80)}" if self.error else ""
+        counts = f"{counted(self.chunks, 'chunk')}, {counted(len(self.calls), 'call')}"
+        return f"<Summary {self.status}:{text} of {counts}{error}>"
+
+    def _repr_html_(self) -> str:
+        made = [call for call in self.calls if not call.reused]
+        tokens = [sum(getattr(call, f"{kind}_tokens") or 0 for call in made) for kind in ("input", "output")]
+        costs = [call.cost_usd for call in made if call.cost_usd is not None]
+        facts = [
+            ("Status", str(self.status)),
+            ("Words", f"{len(self.text.split()):,}"),
+            ("Chunks", f"{self.chunks:,}"),
+            ("Calls", f"{len(made):,} made, {len(self.calls) - len(made):,} reused"),
+            *([("Tokens", f"{tokens[0]:,} input, {tokens[1]:,} output")] if made else []),
+            *([("Cost", money(sum(costs)))] if costs else []),
+        ]
+        alerts = [Alert("Missing", plain(self.error), "bad")] if self.error else []
+        parts: list[Part] = excerpt(self.text, ".text") if self.text else [Absent("Text", "There is none.")]
+        if self.calls:
+            parts.append(Fold(counted(len(self.calls), "call"), [_calls_table(self.calls)]))
+        return notebook_html(View("Summary", facts, alerts, parts=parts))
+
+
+def _calls_table(calls: tuple[CallRecord, ...]) -> Table:
+    has_errors = any(call.error for call in calls)
+    columns = [
+        Column("stage"),
+        Column("chunk", "", True),
+        Column("status"),
+        Column("input", "tokens", True),
+        Column("output", "tokens", True),
+        Column("service", "s", True),
+        Column("total", "s", True),
+        *([Column("error")] if has_errors else []),
+    ]
+    rows = [
+        [
+            f"{call.stage}, reused" if call.reused else str(call.stage),
+            count(call.chunk_index),
+            str(call.status),
+            count(call.input_tokens),
+            count(call.output_tokens),
+            in_seconds(call.service_s),
+            in_seconds(call.total_s),
+            *([plain(call.error or "", 200)] if has_errors else []),
+        ]
+        for call in calls[:_MOST_CALLS]
+    ]
+    return Table("Calls, step by step", columns, rows, left_out(len(calls), _MOST_CALLS, ".calls"))
 
 
 @dataclass(frozen=True, slots=True)

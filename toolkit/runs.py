@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit import frames, metrics
 from toolkit.config import Config
+from toolkit.files import write_whole
 from toolkit.harmless import for_markdown, for_spreadsheet
 from toolkit.limits import LimitEvent
+from toolkit.parts import notebook_html
 from toolkit.records import EpisodeRecord, Status, Summary
+from toolkit.views.run import view_of
+from toolkit.wording import counted, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +56,8 @@ class Run:
         In the order in which the episodes were given.
     state : str
         complete, interrupted, stopped (by an error that every call would meet), incomplete (episodes failed
-        or were cancelled), and of a run that is read back also running or died (its process ended before it).
+        or were cancelled; one without words is not missing, since no start could bring it), and of a run that
+        is read back also running or died (its process ended before it).
     episodes_given : int or None
         How many there were to do; None if a generator gave them and it has not ended.
     environment : dict
@@ -175,7 +180,7 @@ class Run:
             return "stopped"
         if self.interrupted:
             return "interrupted"
-        return "incomplete" if {Status.FAILED, Status.CANCELLED} & set(self.counts()) else "complete"
+        return "incomplete" if any(map(_is_missing, self.records)) else "complete"
 
     @property
     def quota_share(self) -> float | None:
@@ -232,17 +237,11 @@ class Run:
         """
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
-        parts = {place / name: place / f".{name}.part" for name in self.files}
-        try:
-            for path, part in parts.items():
-                text = self._markdown() if path.suffix == ".md" else csv_of(getattr(self, path.stem))
-                part.write_text(text, encoding="utf-8", newline="\n")
-            for path, part in parts.items():
-                part.replace(path)
-        finally:
-            for part in parts.values():
-                with suppress(OSError):
-                    part.unlink()
+        paths = [place / name for name in self.files]
+        write_whole(
+            (path, self._markdown() if path.suffix == ".md" else csv_of(getattr(self, path.stem)))
+            for path in paths
+        )
         for name in set(FILES) - set(self.files):
             (place / name).unlink(missing_ok=True)
         return place
@@ -270,7 +269,19 @@ class Run:
         reused = f", {self.reused}" if self.reused.calls else ""
         took = f"{self.makespan_s:.1f} s"
         kind = "Simulated run" if self.simulated else "Run"
-        return f"<{kind} {self.id}: {self.provider}/{self.model}, {ended}, {took}{reused}{stopped}>"
+        who = f"{shown(self.provider, 40)}/{shown(self.model, 60)}"
+        return f"<{kind} {shown(self.id, 40)}: {who}, {ended}, {took}{reused}{stopped}>"
+
+    def _repr_html_(self) -> str:
+        return notebook_html(view_of(self))
+
+
+def _is_missing(record: EpisodeRecord) -> bool:
+    """Say whether another start could bring an episode: of a text without words nothing is ever asked."""
+    summary = record.summary
+    if summary.status is Status.FAILED:
+        return record.words > 0 or bool(summary.calls)
+    return summary.status is Status.CANCELLED
 
 
 def check_folder(folder: Path) -> None:
@@ -294,11 +305,6 @@ def check_folder(folder: Path) -> None:
         for place in made:
             with suppress(OSError):  # Somebody else may have put something there by now.
                 place.rmdir()
-
-
-def counted(number: int, noun: str) -> str:
-    """Return ``1 chunk``, ``2 chunks``, ``12,000 chunks``."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def csv_of(frame: pd.DataFrame) -> str:

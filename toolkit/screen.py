@@ -108,7 +108,7 @@ def plain_warnings() -> Iterator[None]:
 def heading(episodes: int, config: Config) -> str:
     """Say what is going to be done."""
     from toolkit.providers.registry import provider_class
-    from toolkit.runs import counted
+    from toolkit.wording import counted
 
     model = config.model or provider_class(config.provider).default_model
     return (
@@ -145,7 +145,7 @@ def table(run: Run) -> str:
 
 def figures(run: Run) -> str:
     """Say how many episodes were summarized and how fast."""
-    from toolkit.runs import counted
+    from toolkit.wording import counted
 
     seconds = max(run.makespan_s, 1e-9)
     made = run.calls[(run.calls["status"] == "ok") & ~run.calls["reused"]]

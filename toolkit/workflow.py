@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from toolkit.arguments import read_episodes
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, RunInterrupted
 from toolkit.gate import EpisodeGate
-from toolkit.harmless import whole_characters
 from toolkit.interrupts import Interrupts
 from toolkit.keeping import Keeping
 from toolkit.limits import LimitEvent, StopEvent
 from toolkit.progress import Progress
 from toolkit.providers.base import SummarizationProvider
+from toolkit.providers.given import config_given
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode, EpisodeRecord, Status
 from toolkit.runs import Run
@@ -72,7 +73,7 @@ def run(
     Raises
     ------
     ConfigError
-        If the episodes are none, or two of a list have one id.
+        If the episodes are none, two of a list have one id, or ``config`` or ``provider`` is none.
     ModelUnavailable
         If the provider's model cannot be had; before any episode starts.
     StoreError
@@ -132,16 +133,10 @@ class RunUnderWay:
         clock: Clock,
         part_of: str = "",
     ) -> None:
-        if config is None:
-            config = Config() if provider is None else provider.config
-        elif provider is not None:
-            config = _agreed(config, provider)
-        if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
-            raise ConfigError(
-                "episodes must be a list of Episode objects; read files with load_episodes(...)"
-            )
-        self._known = list(checked_episodes(episodes)) if isinstance(episodes, Sequence) else None
-        self._episodes = checked_episodes(episodes) if self._known is None else self._known
+        config = config_given(config, provider)
+        read = read_episodes(episodes)
+        self._known = list(read) if isinstance(episodes, Sequence) else None
+        self._episodes = read if self._known is None else self._known
         self._stop = stop
         self.clock = clock
         self._is_owner = provider is None
@@ -252,6 +247,10 @@ class RunUnderWay:
             vars(provider).pop("_pool", None)
             raise
 
+    def quota(self) -> LimitEvent | None:
+        """Return what counts towards the limits now; None where there is no limiter."""
+        return None if self._limiter is None else self._limiter.snapshot()
+
     def hand_over(self) -> Run:
         """Return the complete run; raise the exception of code that was given to it.
 
@@ -302,53 +301,3 @@ class RunUnderWay:
 
 class RunWarning(UserWarning):
     """Something went wrong after the work of a run; its episodes are as good as without that."""
-
-
-OF_THE_RUN = frozenset(
-    {
-        "budget_calls",
-        "budget_name",
-        "budget_tokens",
-        "budget_usd",
-        "repeat",
-        "reuse",
-        "stop_grace_s",
-        "store_password",
-        "store_text",
-        "store_url",
-        "store_wait_s",
-        "summary_batch_size",
-        "summary_chunk_parallelism",
-    }
-)
-"""Settings of the run alone; all others are the provider's, which was made with them."""
-
-
-def _agreed(config: Config, provider: SummarizationProvider) -> Config:
-    """Return the provider's config with the schedule of this one; refuse one that says something else.
-
-    It would have no effect and still stand in the run.
-    """
-    for name in sorted(config.model_fields_set - OF_THE_RUN):
-        if getattr(config, name) != getattr(provider.config, name):
-            raise ConfigError(
-                f"config has {name}={getattr(config, name)!r}, but the provider that is given was made with "
-                f"{getattr(provider.config, name)!r}; make the provider with this config"
-            )
-    return provider.config.replace(**{name: getattr(config, name) for name in OF_THE_RUN})
-
-
-def checked_episodes(episodes: Iterable[Any]) -> Iterator[Episode]:
-    """Yield the episodes; refuse what is none, and an id that came before."""
-    seen: set[str] = set()
-    for episode in episodes:
-        if not isinstance(episode, Episode):
-            raise ConfigError(
-                f"{type(episode).__name__} is no Episode; "
-                "use load_episodes(...) or Episode.from_text(id, text)"
-            )
-        kept_as = whole_characters(episode.id).replace("\0", "\ufffd")
-        if kept_as in seen:
-            raise ConfigError(f"two episodes have the id {episode.id!r}; ids must differ within a run")
-        seen.add(kept_as)
-        yield episode

@@ -33,7 +33,8 @@ def main() -> None:
 
     episodes = tk.load_episodes(chosen.paths)
     run = tk.run(episodes, config, progress=False)
-    baselines = [tk.run(episodes, tk.Config(provider=name), progress=False) for name in BASELINES]
+    others = [name for name in BASELINES if name != run.provider]
+    baselines = [tk.run(episodes, tk.Config(provider=name), progress=False) for name in others]
     for episode in episodes:
         for each in (run, *baselines):
             summary = each.summary(episode.id)

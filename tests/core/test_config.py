@@ -386,6 +386,15 @@ def test_a_misspelt_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
         Config()
 
 
+def test_a_variable_that_is_no_setting_of_a_run_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever moves the cache of models is not told that there is no such thing."""
+    monkeypatch.setenv("TOOLKIT_CACHE", "/anywhere")
+    Config()
+    monkeypatch.setenv("TOOLKIT_CASHE", "/anywhere")
+    with pytest.warns(ConfigWarning, match="did you mean 'TOOLKIT_CACHE'"):
+        Config()
+
+
 def test_a_number_for_a_text_says_how_to_write_it() -> None:
     """``--set model_revision=1234567`` is a number in TOML, and a commit's name in the user's mind."""
     with pytest.raises(ConfigError, match="for text write model_revision='\"1234567\"'"):

@@ -16,7 +16,6 @@ from toolkit.errors import ContextTooLong
 from toolkit.planning.need import Need, need_of
 from toolkit.providers.scripted import ScriptedSummarizationProvider
 from toolkit.records import Episode, Reply, Request
-from toolkit.store.opened import close_stores
 from toolkit.workflow import run
 
 words = st.lists(st.integers(1, 12).map(lambda length: "w" * length), min_size=1, max_size=40)
@@ -104,8 +103,6 @@ def test_a_budget_of_the_plan_is_enough(
     texts: list[str], given: dict[str, Any], parallel: int, seed: int | None
 ) -> None:
     """A run with exactly the planned budget comes to its end, however long its replies are."""
-    # Starts of one run share its budget until it is complete, which one with an empty text never is.
-    close_stores()
     clock = ManualClock()
     config = Config(provider="scripted", reuse="none", store_url="memory://", **given)
     replies = at_the_cap if seed is None else of_any_length(seed)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import pytest
 import toolkit as tk
 from toolkit.cli import main
 from toolkit.planning.advice import PLAN
+from toolkit.providers.registry import PROVIDERS
 from toolkit.records import Stage
 
 ROOT = Path(tk.__file__).parents[1]
@@ -23,6 +25,9 @@ ROOT = Path(tk.__file__).parents[1]
 
 def hosted(**settings: Any) -> tk.Config:
     return tk.Config(provider="openai", **{"model": "gpt-4o", **settings})
+
+
+PLURALS = ("episodes", "calls", "chunks", "requests", "slots", "cores", "instances", "tokens", "threads")
 
 
 def texts(plan: tk.Plan, kind: str) -> list[str]:
@@ -115,6 +120,55 @@ def test_what_is_no_episode_is_refused(episodes: Any) -> None:
     """One error that says what is wanted."""
     with pytest.raises(tk.ConfigError, match=r"episode|tokens"):
         tk.plan(episodes, hosted())
+
+
+def test_one_is_said_as_one(stated: Any) -> None:
+    """Of one episode with one call no text speaks in the plural, whatever binds it."""
+    one = {
+        "summary_batch_size": 1,
+        "summary_chunk_parallelism": 1,
+        "openai_max_concurrent_requests": 1,
+        "openai_requests_per_minute": 1,
+        "openai_requests_per_day": 1,
+    }
+    hundred = tk.Episode.from_text("a", "word " * 100)
+    told = [
+        tk.plan([hundred], config, latency=latency, machine=machine)
+        for config in (hosted(**one), tk.Config(provider="scripted"), tk.Config(model="none/there"))
+        for latency in (None, stated(), stated(90.0))
+        for machine in (None, local(cores=1), local(cores=1, instances="shared", memory_gb=2.0))
+    ]
+    # A reply of one token, and a second episode that finds no room in the day.
+    told.append(tk.plan([hundred, 20], hosted(**one, summary_max_tokens=8), latency=stated(tokens=1.0)))
+    for plan in told:
+        shown = str(plan) + plan._repr_html_()
+        assert not re.findall(rf"(?<![\d,.])1 (?:input |output )?(?:{'|'.join(PLURALS)})\b", shown), shown
+    assert "1 call (at most 1)" in str(told[0])
+    assert "1 call in 1 slot" in str(told[0])
+
+
+class Closing(tk.ScriptedSummarizationProvider):
+    """Knows which of its instances are not closed."""
+
+    open: ClassVar[set[Any]] = set()
+
+    def __init__(self, config: tk.Config) -> None:
+        super().__init__(config)
+        self.open.add(self)
+
+    def close(self) -> None:
+        self.open.discard(self)
+
+
+def test_providers_that_are_planned_with_are_closed(monkeypatch: pytest.MonkeyPatch, stated: Any) -> None:
+    """Also those that suggestions were tried with, and one whose prompts leave no room."""
+    monkeypatch.setitem(PROVIDERS, "closing", f"{__name__}:Closing")
+    config = tk.Config(provider="closing", summary_batch_size=2, chunk_tokens=32)
+    without_room = config.replace(direct_prompt="word " * 200_000 + "{text}")
+    fits, not_at_all = (tk.plan([500] * 20, own, latency=stated()) for own in (config, without_room))
+    assert fits.suggestions
+    assert not_at_all.conflicts
+    assert not Closing.open
 
 
 # -- levels and bottlenecks ------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 
-from toolkit.plots.letters import EMOJI, LAST_RESORT, literal, number, seconds, shown, span
+from toolkit.plots.letters import EMOJI, LAST_RESORT, literal
+from toolkit.wording import number, seconds, shown, span
 
 NAMES = [
     "$100_deal_$x",

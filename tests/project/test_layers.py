@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "toolkit"
 # Level of a module, or of all modules of a folder.
 LEVELS = {
     "errors": 0,
+    "arguments": 0,
     "clock": 0,
     "environment": 0,
     "records": 0,
@@ -22,6 +23,10 @@ LEVELS = {
     "refusals": 0,
     "urls": 0,
     "harmless": 0,
+    "files": 0,
+    "wording": 0,
+    "parts": 0,
+    "settings": 0,
     "testing": 0,
     "tokens": 1,
     "words": 1,
@@ -39,12 +44,16 @@ LEVELS = {
     "frames": 3,
     "metrics": 3,
     "intervals": 3,
+    "studies": 3,
+    "views": 3,
     "archive": 3,
     "planning": 3,
     "latency": 3,
+    "fitting": 3,
     "workflow": 4,
     "work": 4,
     "gate": 4,
+    "bars": 4,
     "progress": 4,
     "interrupts": 4,
     "keeping": 4,
@@ -55,6 +64,7 @@ LEVELS = {
     "sweeps": 5,
     "tuning": 5,
     "reports": 5,
+    "lab": 5,
     "screen": 5,
     "cli": 6,
     "widgets": 6,
@@ -62,15 +72,28 @@ LEVELS = {
 
 # Within a level: who may import whom. A folder's own modules may import each other.
 SIDEWAYS = {
+    ("arguments", "errors"),
+    ("arguments", "harmless"),
+    ("arguments", "records"),
     ("config", "environment"),
     ("config", "errors"),
+    ("config", "parts"),
     ("config", "records"),
     ("config", "refusals"),
+    ("config", "settings"),
     ("config", "urls"),
+    ("config", "wording"),
     ("environment", "errors"),
     ("environment", "urls"),
     ("refusals", "environment"),
     ("refusals", "urls"),
+    ("wording", "harmless"),
+    ("parts", "harmless"),
+    ("parts", "wording"),
+    ("settings", "parts"),
+    ("settings", "wording"),
+    ("records", "parts"),
+    ("records", "wording"),
     ("protocols", "clock"),
     ("protocols", "errors"),
     ("protocols", "records"),
@@ -84,12 +107,21 @@ SIDEWAYS = {
     ("providers", "engines"),
     ("runs", "frames"),
     ("runs", "metrics"),
+    ("runs", "views"),
+    ("studies", "intervals"),
+    ("views", "frames"),
+    ("views", "intervals"),
+    ("views", "metrics"),
+    ("views", "studies"),
     ("archive", "frames"),
     ("planning", "frames"),
     ("planning", "runs"),
     ("archive", "runs"),
+    ("fitting", "runs"),
+    ("latency", "fitting"),
     ("latency", "runs"),
     ("handle", "interrupts"),
+    ("progress", "bars"),
     ("handle", "progress"),
     ("handle", "workflow"),
     ("work", "gate"),
@@ -124,7 +156,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-LOADED_LATE = ("store.",)
+LOADED_LATE = ("store.", "widgets.controls")
 """Modules that may load heavy packages at once, because all others import them within functions only."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def test_pictures_and_files_exist() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", README)
     assert links
     assert all((ROOT / link).exists() for link in links if not link.startswith("http"))
+
+
+def test_table_of_notebooks_is_the_folder() -> None:
+    """Each notebook stands there with its question, which is its title."""
+    table = README.split("| question | notebook |")[1].split("\n\n")[0]
+    named = dict(reversed(row) for row in re.findall(r"^\| (.+?) \| `(\w+)` \|$", table, re.MULTILINE))
+    there = {}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        source = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+        there[path.stem] = "".join(source).splitlines()[0].removeprefix("# ").removeprefix("Quickstart: ")
+    assert {name: question.lower() for name, question in named.items()} == {
+        name: question.lower() for name, question in there.items()
+    }
 
 
 def test_commands_of_the_command_line_are_named() -> None:

@@ -185,7 +185,7 @@ def test_only_calls_that_were_made_enter() -> None:
 def test_what_cannot_be_fitted_is_refused() -> None:
     """Too few calls, two models, and a frame that is none of calls: each says what to do."""
     calls = made_calls(lambda i, o, w: 1.0 + 0 * i, count=20)
-    with pytest.raises(ConfigError, match=r"7 calls .* too few .* at least 8"):
+    with pytest.raises(ConfigError, match=r"too few .*: 7 calls .* at least 8"):
         LatencyModel.fit(calls[:7])
     with pytest.raises(ConfigError, match="too few"):
         LatencyModel.fit()

@@ -19,6 +19,7 @@ from toolkit.errors import ConfigError
 from toolkit.frames import ATTEMPTS, CALLS, EPISODES, LIMITS
 from toolkit.latency import LatencyModel
 from toolkit.limits import LimitSettings
+from toolkit.planning import plan
 from toolkit.providers.scripted import ScriptedSummarizationProvider
 from toolkit.records import Episode, Reply, Request
 from toolkit.simulation import Faults, simulate
@@ -452,15 +453,32 @@ def test_sizes_of_a_frame_are_sizes() -> None:
     assert simulate(sizes, hosted(), latency=1.0).id == simulate([300, 900], hosted(), latency=1.0).id
 
 
+def test_of_a_text_without_words_nothing_is_asked() -> None:
+    """Nor of one of no tokens: a run, its simulation and its plan agree."""
+    config = Config(provider="scripted")
+    real = run([Episode.from_text("e0", "")], config, clock=ManualClock())
+    assert real.episodes["error"].tolist() == ["the text has no words"]
+    for texts in ([Episode.from_text("e0", "")], [0], np.array([0])):
+        played = simulate(texts, config, latency=1.0)
+        of_run = ["episode_id", "status", "error", "words", "chunks", "calls", "total_s"]
+        pd.testing.assert_frame_equal(played.episodes[of_run], real.episodes[of_run])
+        assert (len(played.calls), played.state) == (0, real.state)
+        assert (plan(texts, config).calls, plan(texts, config).episodes) == (0, 1)
+    assert simulate([0, 100, 0], config, latency=1.0).episodes["status"].tolist() == [
+        "failed",
+        "ok",
+        "failed",
+    ]
+
+
 @pytest.mark.parametrize(
     ("told", "wrong"),
     [
         ({"episodes": []}, "no episodes"),
-        ({"episodes": [0]}, "neither an Episode nor a size"),
-        ({"episodes": [True]}, "neither an Episode nor a size"),
+        ({"episodes": [True]}, "True is no Episode, and no whole number of tokens from 0 to 100,000,000"),
         ({"episodes": "data"}, "must be a list"),
         ({"episodes": [100, make_episodes(1)[0], make_episodes(1)[0]]}, "two episodes have the id 'e0'"),
-        ({"latency": None}, "latency=None: give a LatencyModel"),
+        ({"latency": None}, "latency= is of type NoneType; give a LatencyModel"),
         ({"latency": -1}, "base_s=-1 must be a number from 0 on"),
         ({"seeds": 0}, "seeds=0 must be at least one"),
         ({"seeds": 2.5}, "seeds=2.5 must be at least one"),
@@ -526,6 +544,7 @@ def test_many_seeds_give_quantiles() -> None:
     quantiles = played.quantiles([0, 0.5, 1])["makespan_s"]
     assert list(quantiles) == [played.makespans.min(), played.makespan_s, played.makespans.max()]
     assert repr(played).startswith("<9 simulations: ")
+    assert repr(simulate([500], hosted(), latency=model, seeds=1)).startswith("<1 simulation: ")
 
 
 def test_calendar_windows_are_met_at_any_moment() -> None:

@@ -439,6 +439,15 @@ def test_starts_of_one_run_share_a_budget(runs_url: str) -> None:
     assert [row[4] for row in spent_of(runs_url)] == [9]
 
 
+def test_a_text_without_words_keeps_no_budget_shared(runs_url: str) -> None:
+    """No start could bring it: the run is over without it, and the next one's budget is a fresh one."""
+    texts = [Episode.from_text("empty", ""), *make_texts(3)]
+    for _ in range(3):
+        done = go(texts, warns=False, budget_calls=3, reuse="none")
+        assert done.counts() == {"ok": 3, "failed": 1}
+        assert [row[4] for row in spent_of(runs_url)] == [3]
+
+
 def test_other_runs_have_their_own(runs_url: str) -> None:
     """Another text or another repeat is another run, whose budget is its own."""
     for episodes, repeat in ((make_texts(3), 1), (make_texts(4), 1), (make_texts(3), 2)):

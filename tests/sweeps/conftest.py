@@ -25,12 +25,16 @@ def episodes() -> list[Episode]:
 
 
 class Scripted:
-    """Sweeps over scripted providers; ``made`` are the configs that they were made with."""
+    """Sweeps over scripted providers.
+
+    ``made`` are the configs that they were made with, ``open`` those that are not closed.
+    """
 
     def __init__(self, episodes: list[Episode]) -> None:
         self.episodes = episodes
         self.clock = ManualClock()
         self.made: list[Config] = []
+        self.open: set[ScriptedSummarizationProvider] = set()
         self.calls = 0
 
     def __call__(
@@ -50,6 +54,10 @@ class Scripted:
             def __init__(self, owner: Scripted, config: Config, **told: Any) -> None:
                 super().__init__(config, clock=owner.clock, **told)
                 self.owner = owner
+                owner.open.add(self)
+
+            def close(self) -> None:
+                self.owner.open.discard(self)
 
             def generate(self, request: Any) -> Any:
                 self.owner.calls += 1

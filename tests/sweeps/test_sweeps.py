@@ -23,6 +23,8 @@ from toolkit.sweeps.judging import name_of_score
 from toolkit.sweeps.machine import machine_digest
 
 GRID = {"summary_batch_size": [1, 2], "chunk_tokens": [32, 64]}
+JUDGED: list[str] = []
+"""Runs that a score was asked about; it would be another score if it held them itself."""
 
 
 def test_a_row_for_each_cell_and_repeat(scripted: Any) -> None:
@@ -195,6 +197,25 @@ def test_another_score_is_applied_to_what_was_measured(scripted: Any) -> None:
     study = scripted(GRID, score=length)
     assert scripted.calls == calls
     assert (study.cells["length"] > 0).all()
+
+
+def test_what_was_judged_anew_is_kept(scripted: Any) -> None:
+    """A third start takes the scores as they are; one without a score, or of one that raises, loses none."""
+
+    def score(run: Any, episodes: Any) -> dict[str, float]:
+        JUDGED.append(run.id)
+        return {"x": 2.0}
+
+    def broken(run: Any, episodes: Any) -> dict[str, float]:
+        raise ZeroDivisionError
+
+    scripted(GRID)
+    first = scripted(GRID, score=score)
+    for other in (score, False, broken, score):
+        again = scripted(GRID, score=other)
+    assert sorted(JUDGED) == sorted(first.cells["run_id"])
+    assert again.cells["x"].eq(2).all()
+    pd.testing.assert_frame_equal(again.cells, first.cells)
 
 
 def test_a_score_is_known_by_its_code_and_by_what_it_closes_over(scripted: Any) -> None:

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,9 @@ def test_nothing_succeeded(scripted: Any) -> None:
     assert means["ok"].tolist() == [0, 0, 0]
     assert list(means) == ["cell", "chunk_tokens", "ok"]
     assert study.means("makespan_s")["makespan_s"].isna().all()
-    for said in (repr(study), study._repr_html_()):
-        assert "nothing succeeded; cell 1 (chunk_tokens=32), repeat 1, failed: e0:" in said
+    assert "nothing succeeded; cell 1 (chunk_tokens=32), repeat 1, failed: e0:" in repr(study)
+    assert "Nothing succeeded.</strong>" in study._repr_html_()
+    assert "The first: chunk_tokens = 32: e0:" in study._repr_html_()
     with pytest.raises(ToolkitError, match="nothing succeeded; cell 1"):
         study.best()
 
@@ -224,10 +226,31 @@ def test_a_paid_server_is_not_called_unasked(
     with pytest.raises(ConfigError) as caught:
         sweep(episodes, config, {"summary_batch_size": [1, 2]}, repeats=3)
     said = str(caught.value)
-    assert "openai/gpt-5.6-luna: 2 cells x 3 make up to 18 calls" in said
+    assert "openai/gpt-5.6-luna: 2 cells x 3 with up to 18 calls" in said
     assert ", $0." in said
     assert "confirm=True" in said
     assert open_store().runs().empty
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ({"confirm": True}, None),
+        ({"simulate": True, "latency": 1.0}, None),
+        ({"budget_calls": 100}, None),
+        ({"budget_usd": 1.0}, "no price is known"),
+        ({}, "would really call"),
+    ],
+)
+def test_no_provider_is_left_open(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], refused: str | None
+) -> None:
+    """Those that are only looked at (what they cost, what they wait for, how they cut) hold models too."""
+    monkeypatch.setattr(ScriptedSummarizationProvider, "spends", True)
+    with pytest.raises(ConfigError, match=refused) if refused else nullcontext():
+        scripted(GRID, **options)
+    assert scripted.made
+    assert not scripted.open
 
 
 def test_a_budget_that_may_not_do_is_told(episodes: list[Episode]) -> None:
@@ -241,7 +264,7 @@ def test_a_budget_that_may_not_do_is_told(episodes: list[Episode]) -> None:
         class Paid(type(local)):  # type: ignore[misc]
             spends = True
 
-        with pytest.warns(BudgetWarning, match="1 cells x 2 make up to 6 calls"):
+        with pytest.warns(BudgetWarning, match="1 cell x 2 with up to 6 calls"):
             check_consent([cell], 2, episodes, budget, Paid, confirm=False)
         check_consent([cell], 1, episodes, budget, Paid, confirm=False)
 

@@ -26,12 +26,16 @@ def episodes() -> list[Episode]:
 
 
 class Scripted:
-    """Tunings over scripted providers, whose calls are counted; a call takes a second."""
+    """Tunings over scripted providers, whose calls are counted; a call takes a second.
+
+    ``open`` are the providers that are not closed.
+    """
 
     def __init__(self, episodes: list[Episode]) -> None:
         self.episodes = episodes
         self.clock = ManualClock()
         self.calls = 0
+        self.open: set[ScriptedSummarizationProvider] = set()
         self.asked: set[tuple[Any, ...]] = set()
 
     def __call__(
@@ -48,6 +52,10 @@ class Scripted:
             def __init__(self, config: Config) -> None:
                 told = {"latency_s": 1.0} | (script(config) if script else {})
                 super().__init__(config, clock=tuning.clock, **told)
+                tuning.open.add(self)
+
+            def close(self) -> None:
+                tuning.open.discard(self)
 
             def generate(self, request: Any) -> Any:
                 tuning.calls += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,17 @@ def test_what_is_wrong_is_told_before_anything_runs(
     assert not scripted.calls
 
 
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [({}, None), ({"budget_calls": 500}, None), ({"goal": "cost"}, "no price is known")],
+)
+def test_no_provider_is_left_open(scripted: Any, options: dict[str, Any], refused: str | None) -> None:
+    """Also those of which only the price is asked, and what of a budget their calls take."""
+    with pytest.raises(ConfigError, match=refused) if refused else nullcontext():
+        scripted({"chunk_tokens": [32, 64, 128]}, **options)
+    assert not scripted.open
+
+
 def test_it_shows_and_saves_itself(scripted: Any, tmp_path: Path) -> None:
     """In a line, as a table, and as a file."""
     best = scripted({"chunk_tokens": [32, 64, 128]})
@@ -366,6 +378,10 @@ def test_it_shows_and_saves_itself(scripted: Any, tmp_path: Path) -> None:
     assert "<table" in best._repr_html_()
     place = best.save(tmp_path / "new")
     assert len(pd.read_csv(place / "evidence.csv")) == 3
+    with (place / "evidence.csv").open() as opened:
+        best.save(place)
+        # Who reads an earlier one, reads it to its end.
+        assert os.stat(place / "evidence.csv").st_ino != os.fstat(opened.fileno()).st_ino
 
 
 def test_a_goal_is_known_by_its_function() -> None:

@@ -118,7 +118,7 @@ def test_progress_tells_how_far_it_is(make_episodes: MakeEpisodes) -> None:
     assert seen[:6] == ("running", 1, 4, 1, 2, 1)
     assert seen.elapsed_s == 20.0
     assert seen.eta_s == 60.0
-    assert repr(seen) == "<running: 1/4 episodes, 1/2 calls, 1 output tokens, 20 s, about 60 s left>"
+    assert repr(seen) == "<running: 1/4 episodes, 1/2 calls, 1 output token, 20 s, about 60 s left>"
     handle.wait()
     clock.advance(1000.0)
     assert handle.progress[:7] == ("done", 4, 4, 4, 4, 4, 40.0)
@@ -130,7 +130,7 @@ def test_progress_of_a_generator_has_no_total(make_episodes: MakeEpisodes, scrip
     handle = begin((episode for episode in make_episodes(3)), script)
     script.wait_asked(2)
     assert (handle.progress.episodes_total, handle.progress.eta_s) == (None, None)
-    assert "running: 1 episodes" in repr(handle)
+    assert "running: 1 episode, " in repr(handle)
 
 
 def test_frames_hold_what_has_ended_so_far(make_episodes: MakeEpisodes) -> None:

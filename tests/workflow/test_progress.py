@@ -123,7 +123,7 @@ def test_generator_has_a_count_and_no_share(capsys: pytest.CaptureFixture[str]) 
     with Progress(None, shown=True, clock=ManualClock()) as progress:
         progress.finished(episode("e0"))
     shown = capsys.readouterr().err
-    assert "1 episodes" in shown
+    assert "1 episode," in shown
     assert "%" not in shown
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from toolkit.archive import open_store
 from toolkit.config import Config
+from toolkit.errors import RequestRejected
 from toolkit.limits import LimitEvent
 from toolkit.records import (
     AttemptRecord,
@@ -119,11 +121,25 @@ def test_limits_have_a_file_where_there_are_any(tmp_path: Path) -> None:
 def test_files_are_replaced_together(tmp_path: Path) -> None:
     """If one cannot be written, the files of the run before stay as they were, and no halves lie about."""
     before = planted_run("before").save(tmp_path)
-    (before / ".attempts.csv.part").mkdir()
+    (before / "attempts.csv").unlink()
+    (before / "attempts.csv").mkdir()
     with pytest.raises(OSError, match="attempts"):
         planted_run("newer").save(tmp_path)
-    assert all("newer" not in (before / name).read_text(encoding="utf-8") for name in FILES)
-    assert sorted(path.name for path in before.iterdir()) == [".attempts.csv.part", *FILES]
+    files = [path for path in before.iterdir() if path.is_file()]
+    assert all("newer" not in path.read_text(encoding="utf-8") for path in files)
+    assert sorted(path.name for path in before.iterdir()) == FILES
+
+
+def test_what_no_start_could_bring_is_not_missing(run_scripted: RunScripted) -> None:
+    """A text without words has failed for good; one that was asked about in vain may be had yet."""
+    wordless = [Episode.from_text("a", ""), Episode.from_text("b", "Rain fell.")]
+    done = run_scripted(wordless)
+    assert done.counts() == {"ok": 1, "failed": 1}
+    assert done.state == "complete"
+    assert open_store().run(done.id).state == "complete"
+    script = {"faults": lambda request, attempt: RequestRejected("no")}
+    refused = run_scripted(wordless, script=script, reuse="none")
+    assert refused.state == open_store().run(refused.id).state == "incomplete"
 
 
 def test_one_is_said_as_one(tmp_path: Path) -> None:

@@ -229,6 +229,7 @@ def test_duplicate_id_in_a_generator_keeps_what_is_done(
         run_scripted(episodes)
     assert isinstance(caught.value.__cause__, ConfigError)
     assert caught.value.done == 2
+    assert str(caught.value).endswith("Of the episodes 2 ended, an unknown number did not.")
 
 
 EPISODE = Episode.from_text("e", "Rain fell.")
@@ -238,7 +239,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a path": ("data/episodes", "load_episodes"),
     "one episode": (EPISODE, "list of Episode"),
     "nothing": (None, "list of Episode"),
-    "bytes": (b"Rain", "int is no Episode"),
+    "bytes": (b"Rain", "list of Episode"),
 }
 
 

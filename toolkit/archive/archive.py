@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -13,7 +12,9 @@ from toolkit.archive import erasing, history, overview, queries, studies
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, MissingDependency, StoreError
-from toolkit.runs import Run, counted, csv_of
+from toolkit.files import write_whole
+from toolkit.runs import Run, csv_of
+from toolkit.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -292,19 +293,13 @@ class Archive:
         frames = self._read(lambda to: _frames(to, self._ids(to, run_id)))
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
-        parts = {name: place / f".{name}.{format}.part" for name in frames}
-        try:
-            for name, part in parts.items():
-                if format == "csv":
-                    part.write_text(csv_of(frames[name]), encoding="utf-8", newline="\n")
-                else:
-                    frames[name].to_parquet(part, engine="pyarrow", index=False)
-            for name, part in parts.items():
-                part.replace(place / f"{name}.{format}")
-        finally:
-            for part in parts.values():
-                with suppress(OSError):
-                    part.unlink()
+        write_whole(
+            (
+                place / f"{name}.{format}",
+                csv_of(frame) if format == "csv" else frame.to_parquet(engine="pyarrow", index=False),
+            )
+            for name, frame in frames.items()
+        )
         return place
 
     def __repr__(self) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from toolkit.archive.history import runs_rows
-from toolkit.archive.queries import make_frame
 from toolkit.errors import RateLimited
-from toolkit.frames import COUNT, REAL, TEXT, TIME, Column
+from toolkit.frames import COUNT, REAL, TEXT, TIME, Column, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,9 +55,8 @@ FIGURES = (
 
 def runs_frame(connection: sa.Connection, ids: Sequence[str] | None) -> pd.DataFrame:
     """Return a row for each of some runs, or of all, the oldest first."""
-    names = [column.name for column in RUNS]
-    rows = runs_rows(connection, ids)
-    return make_frame(RUNS, [[values.get(name) for name in names] for values in rows])
+    empty = {column.name: None for column in RUNS}
+    return frame_of(RUNS, (empty | values for values in runs_rows(connection, ids)))
 
 
 def compare_frame(connection: sa.Connection, ids: Sequence[str]) -> pd.DataFrame:
@@ -92,7 +90,8 @@ def compare_frame(connection: sa.Connection, ids: Sequence[str]) -> pd.DataFrame
         for name in names
         if len({json.dumps(settings[run_id].get(name), sort_keys=True) for run_id in ids}) > 1
     ]
-    frame = make_frame(FIGURES, [[found[run_id].get(column.name) for column in FIGURES] for run_id in ids])
+    empty = {column.name: None for column in FIGURES}
+    frame = frame_of(FIGURES, (empty | found[run_id] for run_id in ids))
     for place, name in enumerate(differ):
         frame.insert(place, name, [settings[run_id].get(name) for run_id in ids])
     frame.insert(0, "run_id", list(ids))

@@ -14,7 +14,7 @@ from toolkit.archive.history import (
     steps,
     sum_where,
 )
-from toolkit.frames import ATTEMPTS, CALLS, EPISODES, TIME, WAITS, Column, limits_frame
+from toolkit.frames import ATTEMPTS, CALLS, EPISODES, WAITS, frame_of, limits_frame
 from toolkit.limits import LimitEvent
 from toolkit.records import Status
 
@@ -104,7 +104,7 @@ def episodes_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wa
     every = sa.union_all(among(ended, episodes.run_id, ids), open_).subquery()
     query = sa.select(*(every.c[column.name] for column in EPISODES))
     query = _filtered(query, every.c, wanted).order_by(every.c.run, every.c.position, every.c.began)
-    return make_frame(EPISODES, connection.execute(query).all())
+    return frame_of(EPISODES, connection.execute(query).mappings())
 
 
 def calls_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wanted) -> pd.DataFrame:
@@ -121,12 +121,12 @@ def calls_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wante
     }
     places = _places(ids)
     query = (
-        sa.select(*((dict(calls) | computed)[column.name] for column in CALLS))
+        sa.select(*((dict(calls) | computed)[column.name].label(column.name) for column in CALLS))
         .select_from(_with_places(schema.calls.join(schema.runs, runs.id == calls.run_id), calls, places))
         .order_by(runs.number, calls.started_at, sa.func.coalesce(places.c.position, _LAST), *steps(calls))
     )
     query = _filtered(among(query, calls.run_id, ids), calls, wanted)
-    return make_frame(CALLS, connection.execute(query).all())
+    return frame_of(CALLS, connection.execute(query).mappings())
 
 
 def attempts_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wanted) -> pd.DataFrame:
@@ -146,7 +146,7 @@ def attempts_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wa
         .order_by(runs.number, place, *steps(calls), attempts.attempt)
     )
     query = _filtered(among(query, calls.run_id, ids), calls, wanted)
-    return make_frame(ATTEMPTS, connection.execute(query).all())
+    return frame_of(ATTEMPTS, connection.execute(query).mappings())
 
 
 def limits_of(connection: sa.Connection, ids: Sequence[str] | None) -> pd.DataFrame:
@@ -170,20 +170,6 @@ def limits_of(connection: sa.Connection, ids: Sequence[str] | None) -> pd.DataFr
         for row in connection.execute(among(query, runs.id, ids))
     ]
     return pd.concat(frames, ignore_index=True) if frames else limits_frame("", (), 0.0)
-
-
-def make_frame(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
-    """Make a frame of exactly the declared columns and types of rows that hold their values in order."""
-    import pandas as pd
-
-    data = {}
-    for column, values in zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True):
-        if column.dtype == TIME:
-            seconds = pd.Series(values, dtype="float64")
-            data[column.name] = pd.to_datetime(seconds, unit="s", utc=True).dt.as_unit("us")
-        else:
-            data[column.name] = pd.Series(values, dtype=column.dtype)
-    return pd.DataFrame(data)
 
 
 def _filtered(query: Any, columns: Any, wanted: Wanted) -> Any:

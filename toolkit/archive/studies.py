@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from toolkit.archive.queries import make_frame
-from toolkit.frames import COUNT, TEXT, TIME, Column
+from toolkit.frames import COUNT, TEXT, TIME, Column, frame_of
 from toolkit.limits.holders import is_alive
 from toolkit.records import Status
 
@@ -46,16 +45,16 @@ def sweeps_frame(connection: sa.Connection) -> pd.DataFrame:
         record, own = json.loads(row.record), ended.get(row.id, {})
         knobs = list(record["cells"][0]["knobs"]) if record["cells"] else []
         rows.append(
-            [
-                row.id,
-                row.name,
-                row.started_at,
-                "running" if row.holder is not None and is_alive(row.holder) else "idle",
-                ", ".join(knobs),
-                len(record["cells"]),
-                len(record["repeats"]),
-                *(own.get(status.value, 0) for status in Status),
-                own.get(None, 0),
-            ]
+            {
+                "sweep_id": row.id,
+                "name": row.name,
+                "started_at": row.started_at,
+                "state": "running" if row.holder is not None and is_alive(row.holder) else "idle",
+                "knobs": ", ".join(knobs),
+                "cells": len(record["cells"]),
+                "repeats": len(record["repeats"]),
+                **{status.value: own.get(status.value, 0) for status in Status},
+                "unfinished": own.get(None, 0),
+            }
         )
-    return make_frame(SWEEPS, rows)
+    return frame_of(SWEEPS, rows)

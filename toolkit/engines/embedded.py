@@ -23,8 +23,8 @@ from pathlib import Path
 from toolkit.engines.gguf_conversion import convert_gguf
 from toolkit.engines.model_folder import Refused, read_json
 from toolkit.engines.wheels import DownloadBar, download_member
+from toolkit.environment import CACHE_VARIABLE
 
-CACHE_VARIABLE = "TOOLKIT_CACHE"
 MANIFEST = "manifest.json"
 # Raised when a new version of the toolkit converts differently; copies of another format are made anew.
 FORMAT = 1

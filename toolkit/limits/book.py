@@ -154,9 +154,10 @@ class Book:
     def forget(self) -> None:
         """Forget how much in flight was too much and what requests count, as replies have taught it.
 
-        What is used, limits that the server told and their periods, a pause, a day that is used up, and how
-        far optimism has overshot, all stay: who forgot these could send more than is allowed. Who forgot a
-        charge is careful again (prompt and cap, one at a time); who forgot a cap is at worst refused again.
+        What is used, limits that the server told and their periods, a pause, a day that is used up, and by
+        how much optimism has overshot, all stay: who forgot these could send more than is allowed. Who
+        forgot a charge is careful again (prompt and cap, one at a time); who forgot a cap is at worst
+        refused again.
         """
         self.slots = Slots(self.slots.ceiling)
         self.model = ChargeModel()

@@ -31,7 +31,8 @@ _LONGEST_S = 32 * DAY
 """A wait beyond a month is garbage; no limit has a longer period."""
 
 _ROUNDING = 500
-"""Anthropic shows remaining tokens "rounded to the nearest thousand" (same page)."""
+"""Anthropic shows remaining tokens "rounded to the nearest thousand" (same page); a server that shows other
+numbers does not round."""
 
 _OPENAI = {
     "requests": Dimension.REQUESTS,
@@ -140,7 +141,8 @@ def _read_limit(
     limit = limit or None  # a limit of 0 would admit nothing for ever; servers send it for "none set"
     if limit is None and remaining is None:
         return None
-    rounding = _ROUNDING if always_minute and dimension is not Dimension.REQUESTS else 0
+    may_be_rounded = always_minute and dimension is not Dimension.REQUESTS
+    rounding = _ROUNDING if may_be_rounded and (remaining or 0) % (2 * _ROUNDING) == 0 else 0
     if limit is not None and remaining is not None:
         if remaining > limit + rounding:
             return None

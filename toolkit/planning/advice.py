@@ -5,31 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from toolkit.config import Config
-from toolkit.frames import REAL, TEXT, Column
+from toolkit.frames import REAL, TEXT
+from toolkit.frames import Column as FrameColumn
+from toolkit.parts import Alert, Column, Items, Part, Table, View, notebook_html
 from toolkit.planning.bounds import Bound
 from toolkit.planning.case import Level
 from toolkit.planning.conflicts import Conflict
 from toolkit.planning.suggestions import Suggestion
-from toolkit.runs import counted
+from toolkit.wording import NONE, aligned, count, counted, plain, real
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PLAN = (
-    Column("kind", TEXT, "", "level or bound"),
-    Column("name", TEXT, "", "episodes, chunks, requests; or what binds"),
-    Column("asked", REAL, "", "what the config says, of a level"),
-    Column("effective", REAL, "", "what comes of it, of a level"),
-    Column("most", REAL, "", "what there is room for, of a level; null if nothing bounds it"),
-    Column("room_by", TEXT, "", "what has no more room than that, of a level"),
-    Column("bound_by", TEXT, "", "why there is no more, of a level"),
-    Column("seconds", REAL, "s", "least possible time, of a bound; null if not known"),
-    Column("binds", "bool", "", "whether it is the bottleneck"),
-    Column("because", TEXT, "", "how a bound comes about"),
+    FrameColumn("kind", TEXT, "", "level or bound"),
+    FrameColumn("name", TEXT, "", "episodes, chunks, requests; or what binds"),
+    FrameColumn("asked", REAL, "", "what the config says, of a level"),
+    FrameColumn("effective", REAL, "", "what comes of it, of a level"),
+    FrameColumn("most", REAL, "", "what there is room for, of a level; null if nothing bounds it"),
+    FrameColumn("room_by", TEXT, "", "what has no more room than that, of a level"),
+    FrameColumn("bound_by", TEXT, "", "why there is no more, of a level"),
+    FrameColumn("seconds", REAL, "s", "least possible time, of a bound; null if not known"),
+    FrameColumn("binds", "bool", "", "whether it is the bottleneck"),
+    FrameColumn("because", TEXT, "", "how a bound comes about"),
 )
 
 
@@ -147,6 +148,9 @@ class Plan:
             "suggested": ", ".join(f"{name}={value}" for name, value in self.suggested.items()) or None,
         }
 
+    def __repr__(self) -> str:
+        return f"<Plan: {plain(self._heading(), 400)}>"
+
     def __str__(self) -> str:
         levels = [
             (level.name, f"{level.asked:,}", f"{level.effective:,.4g}", level.bound_by)
@@ -158,9 +162,9 @@ class Plan:
         ]
         parts = [self._heading(), self._amounts()]
         if levels:
-            parts.append(_aligned([("at a time", "asked", "effective", "bound by"), *levels]))
-            parts.append(_aligned([("bound", "least time", "because"), *bounds]))
-        for title, lines in self._lists():
+            parts.append(aligned([("at a time", "asked", "effective", "bound by"), *levels]))
+            parts.append(aligned([("bound", "least time", "because"), *bounds]))
+        for title, lines in self._lists().items():
             parts.append("\n".join([title, *(f"  - {line}" for line in lines)]))
         return "\n\n".join(parts)
 
@@ -181,29 +185,62 @@ class Plan:
         else:
             cost = f"${self.cost_usd:,.4f} expected, ${self.cost_most_usd:,.4f} at most"
         return (
-            f"{self.calls:,} calls (at most {self.calls_most:,}), {self.input_tokens:,} input and "
-            f"{self.output_tokens:,} output tokens (at most {self.tokens_most:,} together); {cost}"
+            f"{counted(self.calls, 'call')} (at most {self.calls_most:,}), {self.input_tokens:,} input and "
+            f"{counted(self.output_tokens, 'output token')} (at most {self.tokens_most:,} together); {cost}"
         )
 
-    def _lists(self) -> list[tuple[str, list[str]]]:
+    def _lists(self) -> dict[str, list[str]]:
         lists: Mapping[str, tuple[object, ...]] = {
             "Conflicts": self.conflicts,
             "Suggested": self.suggestions,
             "Assumed": self.notes,
         }
-        return [(title, [str(line) for line in lines]) for title, lines in lists.items() if lines]
+        return {title: [str(line) for line in lines] for title, lines in lists.items() if lines}
 
     def _repr_html_(self) -> str:
-        parts = [f"<p><b>{escape(self._heading())}</b><br>{escape(self._amounts())}</p>"]
+        parts: list[Part] = []
         if self.levels:
-            names = ["name", "asked", "effective", "most", "room_by", "bound_by"]
-            parts.append(self.frame[self.frame["kind"] == "level"][names].to_html(index=False, na_rep=""))
-            names = ["name", "seconds", "binds", "because"]
-            parts.append(self.frame[self.frame["kind"] == "bound"][names].to_html(index=False, na_rep=""))
-        for title, lines in self._lists():
-            items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-            parts.append(f"<p><b>{title}</b></p><ul>{items}</ul>")
-        return "\n".join(parts)
+            parts += [self._levels_table(), self._bounds_table()]
+        lists = self._lists()
+        parts += [Items(title, lists[title]) for title in ("Suggested", "Assumed") if title in lists]
+        alerts = [Alert("Conflict", line, "bad") for line in lists.get("Conflicts", ())]
+        return notebook_html(
+            View(f"Plan: {self._heading()}", [("Asks", self._amounts())], alerts, parts=parts)
+        )
+
+    def _levels_table(self) -> Table:
+        columns = [
+            Column("at a time"),
+            Column("asked", "", True),
+            Column("effective", "", True),
+            Column("room for", "", True),
+            Column("room by"),
+            Column("bound by"),
+        ]
+        rows = [
+            [
+                level.name,
+                count(level.asked),
+                real(level.effective),
+                "any number" if level.most is None else real(level.most),
+                level.room_by or NONE,
+                level.bound_by,
+            ]
+            for level in self.levels
+        ]
+        return Table("Levels of parallelism: how much of each is real", columns, rows)
+
+    def _bounds_table(self) -> Table:
+        rows = [
+            [
+                f"{bound.name} (binds)" if bound.name == self.bottleneck else bound.name,
+                "unknown" if bound.seconds is None else real(bound.seconds),
+                bound.because,
+            ]
+            for bound in self.bounds
+        ]
+        columns = [Column("bound"), Column("least time", "s", True), Column("because")]
+        return Table("Bounds: no run is faster, in the mean", columns, rows)
 
 
 def shown_s(seconds: float | None) -> str:
@@ -215,11 +252,3 @@ def shown_s(seconds: float | None) -> str:
     if seconds < 36_000:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:,.1f} h"
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> str:
-    *ahead, _ = range(len(rows[0]))
-    widths = [max(len(row[place]) for row in rows) for place in ahead]
-    return "\n".join(
-        "  ".join([*(row[place].ljust(widths[place]) for place in ahead), row[-1]]).rstrip() for row in rows
-    )

@@ -19,6 +19,7 @@ from toolkit.limits.settings import LimitSettings
 from toolkit.limits.window import Kind
 from toolkit.planning.work import Ask, Shape, calls
 from toolkit.records import Usage
+from toolkit.wording import counted
 
 Service = Callable[[Ask], float]
 """Seconds in which a call is served when it is alone."""
@@ -203,8 +204,8 @@ def rate_bounds(
             default=0.0,
         )
         name = clause.dimension.value + ("_per_day" if clause.period_s == DAY else "")
-        what = clause.dimension.replace("_", " ")
-        because = f"{total:,} {what} by a limit of {limit:,} {_per(clause.period_s)} ({clause.kind})"
+        what = counted(total, clause.dimension.replace("_", " ").removesuffix("s"))
+        because = f"{what} by a limit of {limit:,} {_per(clause.period_s)} ({clause.kind})"
         known = found.get(name)
         if known is None or seconds > (known.seconds or 0.0):
             found[name] = Bound(name, seconds, because)

@@ -23,6 +23,7 @@ from toolkit.planning.bounds import (
 )
 from toolkit.planning.machine import GB, Footprint, Machine
 from toolkit.planning.work import Ask, Latency, Work, calls
+from toolkit.wording import counted
 
 _WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
@@ -268,7 +269,8 @@ class Case:
         if self.slots is not None:
             seconds = slots_s(self.timed, self.slots) if known else None
             busy = f" ({self.mean_service_s:.2f} s each)" if known else ""
-            found.append(Bound("slots", seconds, f"{self.calls:,} calls{busy} in {self.slots} slots"))
+            because = f"{counted(self.calls, 'call')}{busy} in {counted(self.slots, 'slot')}"
+            found.append(Bound("slots", seconds, because))
         if self.machine is not None:
             found += self._local_bounds(self.machine)
         return tuple(found)
@@ -276,9 +278,10 @@ class Case:
     def _latency_bound(self) -> Bound:
         seconds = self._chains_s() if self.latency else None
         steps = max((len(shape) for shape in self.work.expected), default=0)
+        episodes = min(self.episodes, max(1, self.work.episodes))
         because = (
-            f"calls wait for others: {min(self.episodes, max(1, self.work.episodes))} episodes at a time, "
-            f"{self.chunks} chunks of each, up to {steps} in a row"
+            f"calls wait for others: {counted(episodes, 'episode')} at a time, "
+            f"{counted(self.chunks, 'chunk')} of each, up to {steps} in a row"
         )
         return Bound("latency", seconds, because)
 
@@ -297,7 +300,8 @@ class Case:
             Bound(
                 "cores",
                 self.engine_s(width),
-                f"{self.calls:,} calls, up to {width} together, on {machine.cores} cores ({machine.device})",
+                f"{counted(self.calls, 'call')}, up to {width} together, on {counted(machine.cores, 'core')} "
+                f"({machine.device})",
             )
         ]
         if self.memory_bytes is not None:

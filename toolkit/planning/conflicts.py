@@ -11,7 +11,7 @@ from toolkit.planning.bounds import call_charge
 from toolkit.planning.case import Case
 from toolkit.planning.machine import GB
 from toolkit.planning.work import calls
-from toolkit.runs import counted
+from toolkit.wording import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from toolkit.arguments import check_kind, read_episodes
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ContextTooLong
 from toolkit.limits import LimiterCore
@@ -14,13 +16,17 @@ from toolkit.planning.case import Case
 from toolkit.planning.conflicts import Conflict, Money, find_conflicts
 from toolkit.planning.machine import Footprint, Machine
 from toolkit.planning.suggestions import find_suggestions
-from toolkit.planning.work import Latency, Shape, Work, calls, read_episodes, work_of
+from toolkit.planning.work import Counts, Latency, Shape, Work, calls, work_of
 from toolkit.providers.base import SummarizationProvider, within_limits
+from toolkit.providers.given import config_given
 from toolkit.providers.registry import provider_class
 from toolkit.records import Episode, Reply, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_WORKS = 64
+"""Of different settings that are remembered: a work has an entry for each call."""
 
 
 def plan(
@@ -37,7 +43,7 @@ def plan(
     Parameters
     ----------
     episodes : iterable of Episode or int
-        Whole numbers are the tokens of transcripts that are not at hand.
+        Whole numbers are the tokens of transcripts that are not at hand, from 0, of which nothing is asked.
     config : Config, optional
     latency : LatencyModel, optional
         How long calls take and replies are; without it times that depend on them are not known.
@@ -51,11 +57,12 @@ def plan(
     Raises
     ------
     ConfigError
-        If the episodes are neither, or the config names no provider.
+        If the episodes are neither, two have one id, another argument is not what it is to be, or the config
+        names no provider.
     ModelUnavailable
         If the files of a local model are here and cannot be used.
     """
-    return Planner(episodes, latency, machine).plan(Config() if config is None else config)
+    return Planner(episodes, latency, machine).plan(config_given(config))
 
 
 def compare_plans(
@@ -89,6 +96,8 @@ def compare_plans(
 
     if not isinstance(configs, Mapping) or not configs:
         raise ConfigError('configs must be a mapping such as {"hybrid": Config(...), ...}')
+    for name, config in configs.items():
+        check_kind(f"configs[{name!r}]", config, Config, "give a Config for each name")
     planner = Planner(episodes, latency, machine)
     rows = [planner.plan(config).row() for config in configs.values()]
     return pd.DataFrame(rows, index=pd.Index(list(configs), name="config"))
@@ -106,15 +115,30 @@ class Planner:
     def __init__(
         self, episodes: Iterable[Episode | int], latency: Latency | None, machine: Machine | None
     ) -> None:
-        self._episodes = read_episodes(episodes)
+        if latency is not None:
+            hint = "give LatencyModel.fit(run), or LatencyModel.constant(2.0) for the seconds of each call"
+            check_kind("latency", latency, Latency, hint)
+        if machine is not None:
+            check_kind("machine", machine, Machine, "give a Machine, such as Machine(cores=8, memory_gb=16)")
+        self._episodes = list(read_episodes(episodes, sizes=True))
         self._latency = latency
         self._machine = machine
         self._machines: dict[str, Machine] = {}
         self._works: dict[tuple[str, str, str | None, str, SummarySettings], Work] = {}
+        self._counts: dict[tuple[str, str, str | None, str], Counts] = {}
+
+    def by(self, latency: Latency | None) -> Planner:
+        """Return a planner by another latency model; what does not depend on it is not worked out again."""
+        other = Planner((), latency, self._machine)
+        other._episodes, other._machines, other._counts = self._episodes, self._machines, self._counts
+        return other
 
     def plan(self, config: Config) -> Plan:
         """Plan under one config."""
-        provider = provider_class(config.provider).for_planning(config)
+        with provider_class(config.provider).for_planning(config) as provider:
+            return self._plan(config, provider)
+
+    def _plan(self, config: Config, provider: SummarizationProvider) -> Plan:
         try:
             case = self._case(config, provider)
         except ContextTooLong as error:
@@ -143,21 +167,23 @@ class Planner:
         )
 
     def _again(self, config: Config) -> Case | None:
-        provider = provider_class(config.provider).for_planning(config)
-        try:
+        with provider_class(config.provider).for_planning(config) as provider, suppress(ContextTooLong):
             return self._case(config, provider)
-        except ContextTooLong:
-            return None
+        return None
 
     def _case(self, config: Config, provider: SummarizationProvider) -> Case:
         limits = provider.limits()
         settings = provider.settings()
         if limits is not None:
             settings = within_limits(settings, LimiterCore("plan", limits))
-        key = (provider.name, provider.model, config.model_revision, provider.token_counter, settings)
+        who = (provider.name, provider.model, config.model_revision, provider.token_counter)
+        key = (*who, settings)
         work = self._works.get(key)
         if work is None:
-            work = self._works[key] = work_of(provider, self._episodes, settings, self._latency)
+            if len(self._works) >= MOST_WORKS:  # Who drags a slider asks for hundreds.
+                del self._works[next(iter(self._works))]
+            counts = self._counts.setdefault(who, Counts())
+            work = self._works[key] = work_of(provider, self._episodes, settings, self._latency, counts)
         machine = self._machine_of(config) if provider.runs_here else None
         return Case(
             config=config,

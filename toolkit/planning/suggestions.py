@@ -11,7 +11,7 @@ from toolkit.config import Config
 from toolkit.planning.bounds import Chains, calls_per_s
 from toolkit.planning.case import Case
 from toolkit.planning.conflicts import smallest_limit
-from toolkit.runs import counted
+from toolkit.wording import counted
 
 SPARE = 1.2
 """Calls are not all equally long: so much more than the mean has to be in flight to lose nothing."""
@@ -129,7 +129,8 @@ def _caps(case: Case, provider: str, again: Again) -> Suggestion | None:
         return None
     return Suggestion(
         {"summary_max_tokens": cap},
-        f"the cap counts towards the tokens, and replies have {longest:.0f} tokens on the average",
+        f"the cap counts towards the tokens, and replies have {counted(round(longest), 'token')} on the "
+        "average",
         gain,
     )
 
@@ -155,8 +156,8 @@ def _slots(case: Case, provider: str, again: Again) -> Suggestion | None:
         return None
     return Suggestion(
         {setting: slots},
-        f"the limits admit {60 * rate[0]:.0f} calls a minute of {case.mean_service_s:.1f} s each, and "
-        f"{counted(case.slots, 'slot')} cannot serve as many",
+        f"the limits admit {counted(round(60 * rate[0]), 'call')} a minute of {case.mean_service_s:.1f} s "
+        f"each, and {counted(case.slots, 'slot')} cannot serve as many",
         gain + " with enough episodes and chunks at a time",
     )
 

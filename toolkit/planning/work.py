@@ -7,10 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from toolkit.errors import ConfigError
+from toolkit.chunking import CountTokens, chunk_turns, turns_of
 from toolkit.harmless import whole_characters
 from toolkit.mapreduce import SummarySettings, map_reduce
 from toolkit.providers.base import SummarizationProvider
@@ -27,9 +26,11 @@ DISTINCT_LENGTHS = 500
 _MARK = "\ue000"
 """A character for private use: a token of a text of which only the length is known."""
 _MARKED = re.compile(f"{_MARK}+[ \n]?")
-_TURN_TOKENS = 60
+TURN_TOKENS = 60
+"""Of each turn of a text of which only the length is known."""
 
 
+@runtime_checkable
 class Latency(Protocol):
     """What a plan asks of a latency model."""
 
@@ -98,39 +99,16 @@ def calls(shapes: Mapping[Shape, int]) -> Iterable[tuple[Ask, int]]:
                 yield ask, count
 
 
-def read_episodes(episodes: Iterable[Episode | int]) -> list[Episode | int]:
-    """Check what is to be planned: episodes, or numbers of tokens.
-
-    Raises
-    ------
-    ConfigError
-        If there is anything else.
-    """
-    if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
-        raise ConfigError(
-            "episodes must be a list of Episode objects, or of whole numbers: the tokens of their transcripts"
-        )
-    found: list[Episode | int] = []
-    for episode in episodes:
-        if isinstance(episode, Episode):
-            found.append(episode)
-        elif isinstance(episode, Integral) and not isinstance(episode, bool) and 0 <= int(episode) <= 10**8:
-            found.append(int(episode))
-        else:
-            raise ConfigError(
-                f"{episode!r} is neither an Episode nor a number of tokens from 0 to 100 million; "
-                "use load_episodes(...), or whole numbers"
-            )
-    return found
-
-
 def work_of(
     provider: SummarizationProvider,
     episodes: Sequence[Episode | int],
     settings: SummarySettings,
     latency: Latency | None,
+    counts: Counts | None = None,
 ) -> Work:
     """Go through the map-reduce of all episodes.
+
+    ``counts`` keeps what does not depend on the settings, for who goes through the same texts again.
 
     Raises
     ------
@@ -138,7 +116,7 @@ def work_of(
         If the prompts leave no room for a text.
     """
     texts = [whole_characters(e.transcript) for e in episodes if isinstance(e, Episode)]
-    counting = _Counting(provider, texts)
+    counting = _Counting(provider, texts, Counts() if counts is None else counts)
     notes = list(counting.notes)
     if latency is None:
         share = 0.5 if settings.cut_is_partial else 1.0
@@ -187,7 +165,7 @@ def _shorter(
 
 def _shape(text: str, settings: SummarySettings, counting: _Counting, reply_tokens: ReplyTokens) -> Shape:
     """Return the calls of one text, whose replies are so long."""
-    steps = map_reduce(text, "plan", settings, counting.count)
+    steps = map_reduce(text, "plan", settings, counting.count, cut=counting.cut)
     found: list[tuple[Ask, ...]] = []
     replies: list[Reply] | None = None
     while True:
@@ -204,6 +182,22 @@ def _shape(text: str, settings: SummarySettings, counting: _Counting, reply_toke
         found.append(tuple(asks))
 
 
+class Counts:
+    """What one vocabulary counts in some texts, whatever the settings.
+
+    Attributes
+    ----------
+    characters_per_token : float or None
+        Of a sample of all texts, once it was counted.
+    turns : dict
+        By text: its turns and the tokens of each.
+    """
+
+    def __init__(self) -> None:
+        self.characters_per_token: float | None = None
+        self.turns: dict[str, list[tuple[str, int]]] = {}
+
+
 class _Counting:
     """Counts as the provider does, quickly, and also texts of which only the length is known.
 
@@ -211,8 +205,10 @@ class _Counting:
     count, but four bytes a token are expected.
     """
 
-    def __init__(self, provider: SummarizationProvider, texts: Sequence[str]) -> None:
+    def __init__(self, provider: SummarizationProvider, texts: Sequence[str], counts: Counts) -> None:
         self._provider = provider
+        self._known = counts
+        self._cut: tuple[tuple[str, dict[str, int]], list[str]] | None = None
         self._bases: dict[Stage, int] = {}
         self._cautious = provider.token_counter == LearnedBytes.name
         self.notes: list[str] = []
@@ -222,9 +218,11 @@ class _Counting:
         self._characters_per_token: float | None = None
         total = sum(map(len, texts))
         if total > COUNTED_CHARACTERS:
-            sample = _sample(texts, total)
-            tokens = sum(map(provider.count_tokens, sample))
-            self._characters_per_token = ratio = sum(map(len, sample)) / max(1, tokens)
+            if counts.characters_per_token is None:
+                sample = _sample(texts, total)
+                tokens = sum(map(provider.count_tokens, sample))
+                counts.characters_per_token = sum(map(len, sample)) / max(1, tokens)
+            self._characters_per_token = ratio = counts.characters_per_token
             self.notes.append(
                 f"tokens of {total / 1e6:.1f} million characters are reckoned from a sample of them: "
                 f"{ratio:.2f} characters a token"
@@ -239,8 +237,8 @@ class _Counting:
         counted = self.counted(tokens)
         if not turns:
             return _MARK * counted
-        whole, rest = divmod(counted, _TURN_TOKENS)
-        return "\n".join([_MARK * _TURN_TOKENS] * whole + ([_MARK * rest] if rest else []))
+        whole, rest = divmod(counted, TURN_TOKENS)
+        return "\n".join([_MARK * TURN_TOKENS] * whole + ([_MARK * rest] if rest else []))
 
     def count(self, text: str) -> int:
         """Count as texts are cut by."""
@@ -252,6 +250,21 @@ class _Counting:
         if self._characters_per_token is not None:
             return marks + math.ceil(len(text) / self._characters_per_token)
         return marks + self._provider.count_tokens(text)
+
+    def cut(self, text: str, count_tokens: CountTokens, **bounds: int) -> list[str]:
+        """Cut a text into chunks, with its turns as they were counted before.
+
+        Each is gone through twice, with replies at their caps and shorter ones, and is cut the same.
+        """
+        asked = text, bounds
+        if self._cut is not None and self._cut[0] == asked:
+            return self._cut[1]
+        turns = self._known.turns.get(text)
+        if turns is None:
+            turns = self._known.turns[text] = turns_of(text, count_tokens)
+        chunks = chunk_turns(turns, count_tokens, **bounds)
+        self._cut = asked, chunks
+        return chunks
 
     def prompt(self, request: Request) -> int:
         """Count a whole prompt, at most."""

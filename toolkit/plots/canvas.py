@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
-from toolkit.plots.letters import literal, shown
+from toolkit.plots.letters import literal
+from toolkit.wording import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

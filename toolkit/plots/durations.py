@@ -5,21 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.errors import ConfigError
+from toolkit.metrics import made, reused, seconds_of
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, log_scale, name_ticks, say_nothing_to_draw
-from toolkit.plots.letters import seconds, shown
-from toolkit.plots.sources import (
-    frame_of,
-    made,
-    name_of,
-    notes_of,
-    reused,
-    runs_of,
-    seconds_of,
-    short_name_of,
-    title_of,
-)
-from toolkit.runs import counted
+from toolkit.plots.sources import frame_of, name_of, notes_of, runs_of, short_name_of, title_of
+from toolkit.wording import counted, seconds, shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,10 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.errors import ConfigError
+from toolkit.metrics import reused, seconds_of
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, name_ticks, say_nothing_to_draw
-from toolkit.plots.sources import notes_of, reused, seconds_of, timed_calls, title_of
+from toolkit.plots.sources import notes_of, timed_calls, title_of
 from toolkit.plots.steps import mean_number
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
         return finish(ax, title, notes, x=_TIME, y=by)
     ids = list(dict.fromkeys(calls["episode_id"])) if by == "episode" else list(calls["call_id"])
     if by == "episode":
-        lanes, heights = _lanes(calls, ids)
+        lanes, heights = lanes_of(calls, ids)
     else:
         lanes, heights = np.arange(len(calls)), np.ones(len(calls), dtype=int)
     starts = np.concatenate([[0], np.cumsum(heights)])
@@ -90,7 +91,7 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
     return finish(ax, title, notes, x=_TIME, y=by, legend=legend)
 
 
-def _lanes(calls: pd.DataFrame, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def lanes_of(calls: pd.DataFrame, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the lane of each call and the number of lanes of each episode, so that no two calls overlap."""
     import numpy as np
 

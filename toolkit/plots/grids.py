@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, log_scale, name_ticks, say_nothing_to_draw
-from toolkit.plots.cells import (
+from toolkit.plots.letters import literal
+from toolkit.studies import (
+    cells_of,
     groups_of,
     in_intervals,
     label_of,
@@ -16,8 +18,7 @@ from toolkit.plots.cells import (
     series_of,
     values_of,
 )
-from toolkit.plots.letters import literal, number, shown
-from toolkit.plots.sources import cells_of
+from toolkit.wording import number, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from toolkit.metrics import PHASES as LABELS
+
 
 class Phase(NamedTuple):
-    """A phase of a call: column of the frame ``calls``, what it is called, and how its bars look."""
+    """A phase of a call: column of the frame ``calls``, and how its bars look."""
 
     column: str
-    label: str
     colour: str
     hatch: str
     hatch_colour: str = "#3c3c3c"
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return LABELS[self.column]
 
     @property
     def bar(self) -> dict[str, Any]:
@@ -25,18 +31,18 @@ class Phase(NamedTuple):
 
 
 WAITS = (
-    Phase("queue_s", "queue", "#f2f2f2", "...."),
-    Phase("wait_slots_s", "wait: slots", "#fde9a9", "----"),
-    Phase("wait_requests_s", "wait: requests", "#f2b53d", "////"),
-    Phase("wait_tokens_s", "wait: tokens", "#8fd0f0", "\\\\\\\\"),
-    Phase("wait_cooldown_s", "wait: cool-down", "#d99ac0", "++++"),
-    Phase("retry_wait_s", "wait: retry", "#bf6a3a", "ooo"),
+    Phase("queue_s", "#f2f2f2", "...."),
+    Phase("wait_slots_s", "#fde9a9", "----"),
+    Phase("wait_requests_s", "#f2b53d", "////"),
+    Phase("wait_tokens_s", "#8fd0f0", "\\\\\\\\"),
+    Phase("wait_cooldown_s", "#d99ac0", "++++"),
+    Phase("retry_wait_s", "#bf6a3a", "ooo"),
 )
 PHASES = (
     *WAITS,
-    Phase("failed_attempts_s", "failed attempts", "#7a1f1f", "xxxx", "#ffffff"),
-    Phase("service_s", "service", "#1f5a96", ""),
-    Phase("overhead_s", "overhead", "#bdbdbd", ""),
+    Phase("failed_attempts_s", "#7a1f1f", "xxxx", "#ffffff"),
+    Phase("service_s", "#1f5a96", ""),
+    Phase("overhead_s", "#bdbdbd", ""),
 )
 """In the order in which they are drawn, which is the order in which a call that never fails has them."""
 

@@ -5,19 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from toolkit.metrics import made
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, name_ticks, say_nothing_to_draw
-from toolkit.plots.letters import shown, span
-from toolkit.plots.sources import (
-    frame_of,
-    made,
-    notes_of,
-    runs_of,
-    short_name_of,
-    timed_calls,
-    title_of,
-)
+from toolkit.plots.sources import frame_of, notes_of, runs_of, short_name_of, timed_calls, title_of
 from toolkit.plots.steps import changes, over
+from toolkit.wording import shown, span
 
 if TYPE_CHECKING:
     import numpy as np

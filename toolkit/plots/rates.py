@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from toolkit import metrics
+from toolkit import metrics, wording
 from toolkit.errors import ConfigError
-from toolkit.plots import letters, look
+from toolkit.metrics import made
+from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, say_nothing_to_draw
-from toolkit.plots.sources import made, name_of, notes_of, runs_of, timed_calls, title_of
+from toolkit.plots.sources import name_of, notes_of, runs_of, timed_calls, title_of
 from toolkit.plots.steps import changes
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def throughput(
             label=name_of(run, number),
         )
         lasted = float(frame["end"].max() - frame["start"].min())
-        mean = f"mean {letters.number(amount.sum() / lasted)}/s" if lasted else ""
+        mean = f"mean {wording.number(amount.sum() / lasted)}/s" if lasted else ""
         legend.append((line, "\n".join(filter(None, ["" if one else name_of(run, number), mean])) or label))
     title = title_of(several[0], label.capitalize()) if one else label.capitalize()
     notes = notes_of(*several)
@@ -103,7 +104,7 @@ def throughput(
     ax.set_xlim(0, max(table.index[-1] + width for table in tables if len(table)))
     if one and limit:
         legend += _limit_line(ax, several[0], limit, unit)
-    notes.append(f"intervals of {letters.seconds(width)}")
+    notes.append(f"intervals of {wording.seconds(width)}")
     ax.set_ylim(bottom=0)
     return finish(ax, title, notes, x=_TIME, y=label, legend=legend)
 
@@ -122,7 +123,7 @@ def _limit_line(ax: Axes, run: Any, column: str, unit: str) -> list[tuple[Any, s
     (line,) = ax.step(
         [*times, until], [*values / 60, values[-1] / 60], where="post", **look.LIMIT, label="limit"
     )
-    return [(line, f"limit\n{letters.span(values)} {unit}")]
+    return [(line, f"limit\n{wording.span(values)} {unit}")]
 
 
 def _round_step(step: float) -> float:

@@ -1,14 +1,13 @@
-"""What plots read: the frames of runs and the cells of a study, checked before anything is drawn."""
+"""What plots read: the frames of runs, checked before anything is drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ConfigError
-from toolkit.plots.letters import shown
-from toolkit.runs import counted
+from toolkit.metrics import reused, seconds_of
+from toolkit.wording import counted, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,14 +56,6 @@ def runs_of(runs: Any) -> list[Any]:
     return found
 
 
-def seconds_of(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Return columns of seconds as plain numbers: missing ones, nulls and what is no time count as none."""
-    import numpy as np
-
-    seconds = frame.reindex(columns=list(columns)).astype("float64").replace([np.inf, -np.inf], np.nan)
-    return seconds.fillna(0.0).clip(lower=0.0)
-
-
 def timed_calls(run: Any) -> pd.DataFrame:
     """Return the calls that have a start, with ``start`` and ``end`` in seconds since the first one."""
     calls = frame_of(run, "calls")
@@ -74,16 +65,6 @@ def timed_calls(run: Any) -> pd.DataFrame:
     return calls.assign(**times, start=began, end=began + times["total_s"]).sort_values(
         "start", kind="stable"
     )
-
-
-def made(calls: pd.DataFrame) -> pd.DataFrame:
-    """Return the calls that brought a reply which was made for this run, and not taken from the store."""
-    return calls[(calls["status"] == "ok") & ~reused(calls)]
-
-
-def reused(calls: pd.DataFrame) -> pd.Series:
-    """Return which calls were answered from the store."""
-    return calls["reused"].fillna(False).astype(bool)
 
 
 def title_of(run: Any, of: str) -> str:
@@ -154,37 +135,3 @@ def _of(number: int, noun: str, parts: Sequence[str]) -> str:
 def _optional(run: Any, name: str) -> pd.DataFrame | None:
     frame = getattr(run, name, None)
     return frame if frame is not None and "status" in frame else None
-
-
-def cells_of(study: Any, columns: Iterable[str]) -> pd.DataFrame:
-    """Return the cells of a study: a row for each cell and repeat.
-
-    Parameters
-    ----------
-    study : Sweep or DataFrame
-        Anything with ``.cells``, or the cells themselves.
-    columns : iterable of str
-        Those that the plot is to show.
-
-    Raises
-    ------
-    ConfigError
-        If these are no cells, or have no such column.
-    """
-    import pandas as pd
-
-    cells = study if isinstance(study, pd.DataFrame) else getattr(study, "cells", None)
-    if not isinstance(cells, pd.DataFrame):
-        raise ConfigError(
-            "a study is what tk.sweep gives, or a DataFrame with a row for each cell and repeat; "
-            f"this is a {type(study).__name__}"
-        )
-    known = [str(column) for column in cells.columns]
-    for column in columns:
-        if column not in known:
-            close = get_close_matches(str(column), known, n=1)
-            meant = f", did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(
-                f"the study has no column {column!r}{meant}; its columns are {', '.join(known) or '(none)'}"
-            )
-    return cells

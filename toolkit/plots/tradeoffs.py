@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 from toolkit.errors import ConfigError
 from toolkit.plots import look
 from toolkit.plots.canvas import axes_for, finish, log_scale, name_points, say_nothing_to_draw
-from toolkit.plots.cells import groups_of, key_of, knobs_of, label_of, notes_of_cells, series_of, values_of
-from toolkit.plots.letters import shown
-from toolkit.plots.sources import cells_of
-from toolkit.runs import counted
+from toolkit.studies import (
+    cells_of,
+    groups_of,
+    key_of,
+    knobs_of,
+    label_of,
+    notes_of_cells,
+    series_of,
+    values_of,
+)
+from toolkit.wording import counted, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from toolkit.config import Config
 from toolkit.errors import ConfigError, MissingDependency, nearest_name
 from toolkit.providers.base import SummarizationProvider
+from toolkit.providers.given import config_given
 
 ENTRY_POINT_GROUP = "toolkit.providers"
 
@@ -77,5 +78,5 @@ def get_provider(config: Config | None = None) -> SummarizationProvider:
     >>> provider.summarize("Bees dance. They point to flowers.").text
     'Bees dance.'
     """
-    config = Config() if config is None else config
+    config = config_given(config)
     return provider_class(config.provider)(config)

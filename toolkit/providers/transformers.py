@@ -145,6 +145,10 @@ class TransformersSummarizationProvider(SummarizationProvider):
         with self._known.tokenizer() as tokenizer:
             return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def input_estimate(self, request: Request) -> int:
+        """Count a prompt as the model is given it, with its chat template."""
+        return len(self._input_ids(request.system, request.prompt, request.prefill))
+
     def settings(self) -> SummarySettings:
         """Return the base's settings, with the instructions that the kind of model needs."""
         settings = super().settings()
@@ -182,7 +186,12 @@ class TransformersSummarizationProvider(SummarizationProvider):
             return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def identity(self) -> Mapping[str, Any] | None:
-        """Return model, weights, engine and dtype: with any other the text may be another."""
+        """Return model, weights, engine and dtype: with any other the text may be another.
+
+        None of one made for planning: nobody has read its weights.
+        """
+        if self._unloaded is not None:
+            return None
         engine = self._loaded().engine
         return {
             "provider": self.name,

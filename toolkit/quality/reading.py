@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toolkit.frames import REAL, TEXT, Column, frame_of
-from toolkit.harmless import for_terminal
+from toolkit.parts import MOST_CHARACTERS, Beside, Fold, Part, Text, View, Writing, notebook_html
 from toolkit.quality.references import References, references_of
 from toolkit.quality.scoring import SCORES, scores
 from toolkit.records import Episode
 from toolkit.runs import Run
+from toolkit.wording import is_missing, plain, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,12 +41,6 @@ KEY = (
 MOST_ROWS_SHOWN = 50
 """A notebook with more of them gets slow; the frame has all."""
 
-_TEXT_CELL = (
-    "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;width:50%;"
-    "padding:.4em .8em"
-)
-_WIDE_CELL = _TEXT_CELL + ";border-top:1px solid"
-
 
 class SideBySide:
     """Two runs' summaries, a row for each episode (and kind of reference); shows itself in a notebook.
@@ -72,27 +66,25 @@ class SideBySide:
         return len(self.frame)
 
     def __repr__(self) -> str:
-        return f"<SideBySide: {len(self)} rows, {' | '.join(self.labels)}>"
+        return f"<SideBySide: {len(self)} rows, {' | '.join(shown(label, 80) for label in self.labels)}>"
 
     def _repr_html_(self) -> str:
-        """Return a table for the notebook; every text in it is escaped."""
-        rows = [row for _, row in self.frame.head(MOST_ROWS_SHOWN).iterrows()]
-        body = "".join(part for row in rows for part in _html_rows(row))
-        more = len(self.frame) - len(rows)
-        note = f"<p>{more} more rows are in <code>.frame</code>.</p>" if more > 0 else ""
-        heads = "".join(f'<th style="{_TEXT_CELL}">{_escaped(label)}</th>' for label in self.labels)
-        # The classes keep Jupyter from reading what stands between two dollar signs as a formula.
-        return (
-            '<table class="tex2jax_ignore mathjax_ignore" '
-            'style="table-layout:fixed;width:100%;max-width:90em;border-collapse:collapse">'
-            f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{note}"
-        )
+        """Return the texts for the notebook; all of them are shown as text."""
+        return notebook_html(View("", parts=self.parts()))
+
+    def parts(self, most: int = MOST_ROWS_SHOWN) -> list[Part]:
+        """Return the first rows as parts of a page."""
+        rows = [row for _, row in self.frame.head(most).iterrows()]
+        parts: list[Part] = [Fold(*_row_parts(row, self.labels), is_open=True) for row in rows]
+        if more := len(self.frame) - len(rows):
+            parts.append(Text(f"{more:,} more rows are in .frame."))
+        return parts or [Text("There are no summaries.")]
 
 
 def side_by_side(
     run_a: Run,
     run_b: Run,
-    episodes: Sequence[Episode],
+    episodes: Sequence[Episode] = (),
     references: References | None = None,
     *,
     kind: str | Mapping[str, str] | None = None,
@@ -106,7 +98,7 @@ def side_by_side(
     run_a, run_b : Run
         ``run_a`` is on the left unless ``blind``. An episode that is in one of them only has one side.
     episodes, references, kind
-        As for ``scores``.
+        As for ``scores``; without episodes there are no scores, and no references but those given.
     blind : bool
         Left and right are shuffled for each episode, and nothing but the texts is shown: no names, statuses
         or scores, which would tell. ``.key`` says afterwards which is which.
@@ -124,11 +116,18 @@ def side_by_side(
         As ``scores``.
     """
     runs = (run_a, run_b)
-    tables = [_by_row(scores(run, episodes, references, kind=kind)) for run in runs]
+    scored = bool(episodes)
+    if not scored:
+        # What is known of them without their transcripts.
+        names = {record.episode_id: record.title for run in runs for record in run.records}
+        episodes = [Episode(name, (), title) for name, title in names.items()]
+    tables = [
+        _by_row(scores(run, episodes, references, kind=kind)) if scored else _statuses(run) for run in runs
+    ]
     texts = [{record.episode_id: record.summary.text or None for record in run.records} for run in runs]
     known = {episode.id: episode for episode in episodes}
     by_episode = references_of(episodes, references, kind)
-    columns = TEXTS if blind else (*TEXTS, *STATUSES, *_score_columns())
+    columns = TEXTS if blind else (*TEXTS, *STATUSES, *(_score_columns() if scored else ()))
     rows, key = [], []
     for episode_id in dict.fromkeys([*texts[0], *texts[1]]):
         sides = [0, 1]
@@ -149,7 +148,7 @@ def side_by_side(
             }
             for place, side in zip(("left", "right"), sides, strict=True):
                 row[place] = texts[side].get(episode_id)
-                own = tables[side].get((episode_id, name), {})
+                own = tables[side].get((episode_id, name if scored else None), {})
                 row |= {f"{place}_{measure}": value for measure, value in own.items()}
             rows.append(row)
     labels = ("left", "right") if blind else (_label(run_a), _label(run_b))
@@ -172,6 +171,10 @@ def _by_row(table: pd.DataFrame) -> dict[tuple[str, str | None], dict[str, Any]]
     }
 
 
+def _statuses(run: Run) -> dict[tuple[str, str | None], dict[str, Any]]:
+    return {(record.episode_id, None): {"status": record.summary.status.value} for record in run.records}
+
+
 def _score_columns() -> Iterator[Column]:
     for column in SCORES:
         if column.name in SHOWN:
@@ -179,31 +182,25 @@ def _score_columns() -> Iterator[Column]:
                 yield Column(f"{side}_{column.name}", column.dtype, column.unit, column.meaning)
 
 
-def _html_rows(row: pd.Series[Any]) -> Iterator[str]:
-    import pandas as pd
-
-    said = {name: None if pd.isna(value) else value for name, value in row.items()}
+def _row_parts(row: pd.Series[Any], labels: tuple[str, str]) -> tuple[str, list[Part]]:
+    said = {name: None if is_missing(value) else value for name, value in row.items()}
     heading = " · ".join(
-        _escaped(part) for part in (said["title"], said["episode_id"], said["kind"]) if part is not None
+        shown(part, 60)
+        for part in dict.fromkeys((said["title"], said["episode_id"], said["kind"]))
+        if part is not None
     )
-    yield f'<tr><th colspan="2" style="{_WIDE_CELL}">{heading}</th></tr>'
-    cells = (_text_cell(said[side], said.get(f"{side}_status")) for side in ("left", "right"))
-    yield f"<tr>{''.join(cells)}</tr>"
-    if "left_words" in said:
-        figures = (
-            f'<td style="{_TEXT_CELL};opacity:.75"><small>{_figures(said, side)}</small></td>'
-            for side in ("left", "right")
-        )
-        yield f"<tr>{''.join(figures)}</tr>"
+    pair = [_writing(said, side, label) for side, label in zip(("left", "right"), labels, strict=True)]
+    parts: list[Part] = [Beside(pair)]
     if said["reference"] is not None:
-        text = f"<b>Reference:</b> {_escaped(said['reference'])}"
-        yield f'<tr><td colspan="2" dir="auto" style="{_TEXT_CELL}">{text}</td></tr>'
+        parts.append(Beside([Writing("Reference", plain(said["reference"], MOST_CHARACTERS))]))
+    return heading, parts
 
 
-def _text_cell(text: str | None, status: str | None) -> str:
-    why = f" ({_escaped(status)})" if status else ""
-    shown = f"<i>no summary{why}</i>" if text is None else _escaped(text)
-    return f'<td dir="auto" style="{_TEXT_CELL}">{shown}</td>'
+def _writing(said: Mapping[Any, Any], side: str, label: str) -> Writing:
+    text, status = said[side], said.get(f"{side}_status")
+    missing = f"no summary{f' ({status})' if status else ''}" if text is None else ""
+    note = _figures(said, side) if "left_words" in said else ""
+    return Writing(shown(label, 80), plain(text or "", MOST_CHARACTERS), missing, note)
 
 
 def _figures(said: Mapping[Any, Any], side: str) -> str:
@@ -213,8 +210,3 @@ def _figures(said: Mapping[Any, Any], side: str) -> str:
         for name, dtype in ((column.name, column.dtype) for column in SCORES)
         if (value := found.get(name)) is not None
     )
-
-
-def _escaped(text: object) -> str:
-    """Return text that a browser shows as it stands; nothing in it turns the direction of writing."""
-    return html.escape(for_terminal(str(text)))

@@ -1,9 +1,8 @@
 """Reports: one page of HTML about a run, several runs, or a study, which needs nothing but itself.
 
-``pages`` is what users call. ``of_run``, ``of_runs`` and ``of_study`` say what stands on a page, in ``parts``
-that ``templates`` show; ``heads``, ``tables``, ``plotted`` (with ``pictures``), ``judged`` (scores),
-``readings`` (summaries) and ``settings`` make these. ``figures`` are a run's numbers; ``wording`` writes
-them, and makes foreign text fit to be shown.
+``pages`` is what users call. ``of_run``, ``of_runs`` and ``of_study`` say what stands on a page, in `parts`
+that ``templates`` show. Much of it is what runs and studies show of themselves (`toolkit.views`); the rest is
+made here: ``plotted`` and ``study_plots`` (with ``pictures``), ``judged`` (scores) and ``settings``.
 """
 
 from toolkit.reports.pages import page, report

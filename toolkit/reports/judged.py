@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit import quality
 from toolkit.errors import ToolkitError
-from toolkit.plots.letters import shown
+from toolkit.parts import Absent, Column, Fold, Part, Table, Text, cut
 from toolkit.records import Episode
-from toolkit.reports.parts import Absent, Column, Fold, Part, Table, Text, cut
-from toolkit.reports.wording import NONE, is_missing, plain, real
 from toolkit.runs import Run
+from toolkit.wording import NONE, is_missing, plain, real, shown
 
 if TYPE_CHECKING:
     import pandas as pd

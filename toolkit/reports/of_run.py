@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from toolkit.parts import Page, Section
 from toolkit.records import Episode
-from toolkit.reports.figures import Figures
-from toolkit.reports.heads import alerts_of, facts_of, tiles_of
 from toolkit.reports.judged import quality_parts
-from toolkit.reports.parts import Page, Section
 from toolkit.reports.plotted import plots_of_run
-from toolkit.reports.readings import references_of, summaries_of
-from toolkit.reports.settings import environment_parts, settings_parts
-from toolkit.reports.tables import episodes_of, errors_of, limits_of, name_of, time_of
+from toolkit.reports.settings import NO_SECRETS, environment_parts, settings_of
 from toolkit.runs import Run
+from toolkit.views.figures import Figures
+from toolkit.views.heads import alerts_of, facts_of, tiles_of
+from toolkit.views.readings import references_of, summaries_of
+from toolkit.views.tables import episodes_of, errors_of, limits_of, name_of, time_of
 
 
 def page_of_run(run: Run, episodes: Sequence[Episode]) -> Page:
@@ -34,7 +34,7 @@ def page_of_run(run: Run, episodes: Sequence[Episode]) -> Page:
             Section("limits", "Limits", limits_of(of)),
             *judged,
             Section("summaries", "Summaries", summaries_of(run, references)),
-            Section("settings", "Settings", settings_parts(run.config)),
+            Section("settings", "Settings", [*settings_of(run.config), NO_SECRETS]),
             Section("environment", "Environment", environment_parts(run.environment)),
         ],
     )

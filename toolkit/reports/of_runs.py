@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from toolkit.plots import look
-from toolkit.records import Episode
-from toolkit.reports.figures import BOUNDS, Figures
-from toolkit.reports.heads import alerts_of, cost_note, facts_of, reuse_note
-from toolkit.reports.judged import quality_parts
-from toolkit.reports.parts import (
+from toolkit.config import Config
+from toolkit.metrics import PHASES
+from toolkit.parts import (
+    MOST_CHARACTERS,
     Alert,
+    Beside,
     Column,
     Fold,
     Page,
     Part,
     Section,
-    SideBySide,
     Table,
     Text,
     Writing,
 )
+from toolkit.records import Episode
+from toolkit.reports.judged import quality_parts
 from toolkit.reports.plotted import MOST_OVERLAID, plots_of_runs
-from toolkit.reports.readings import MOST_CHARACTERS, MOST_SUMMARIES, REFERENCE, references_of, writing_of
-from toolkit.reports.settings import NO_SECRETS, differing, flat, meaning_of, settings_parts, written
-from toolkit.reports.tables import errors_of, name_of
-from toolkit.reports.wording import NONE, count, duration, listed, money, percent, plain, real
-from toolkit.runs import Run, counted
+from toolkit.reports.settings import NO_SECRETS, differing, flat, settings_of
+from toolkit.runs import Run
+from toolkit.settings import meaning_of, written
+from toolkit.views.figures import BOUNDS, Figures
+from toolkit.views.heads import alerts_of, cost_note, facts_of, reuse_note
+from toolkit.views.readings import MOST_SUMMARIES, REFERENCE, references_of, writing_of
+from toolkit.views.tables import errors_of, name_of
+from toolkit.wording import NONE, count, counted, duration, listed, money, percent, plain, real
 
 
 def page_of_runs(runs: Sequence[Run], episodes: Sequence[Episode]) -> Page:
@@ -103,16 +106,18 @@ def _differences(several: Sequence[Figures], names: Sequence[str]) -> list[Part]
     if not found:
         return [Text("Nothing: all settings are the same.")]
     columns = [Column("setting"), *(Column(name) for name in names), Column("meaning")]
-    rows = [[name, *map(written, values), meaning_of(name)] for name, values in found.items()]
+    rows = [
+        [name, *map(written, values), meaning_of(name, Config.model_fields)] for name, values in found.items()
+    ]
     return [Table("Settings in which the runs differ", columns, rows)]
 
 
 def _time(several: Sequence[Figures], names: Sequence[str]) -> Part:
     shares = [{phase.label: phase.share for phase in of.phases} for of in several]
     rows = {
-        phase.label: [percent(own.get(phase.label, 0.0) if own else None) for own in shares]
-        for phase in look.PHASES
-        if any(phase.label in own for own in shares)
+        label: [percent(own.get(label, 0.0) if own else None) for own in shares]
+        for label in PHASES.values()
+        if any(label in own for own in shares)
     }
     if not rows:
         return Text("No call of these runs took any time of its own.")
@@ -142,7 +147,7 @@ def _summaries(several: Sequence[Figures], names: Sequence[str], references: Map
             text = plain(references[episode_id], MOST_CHARACTERS)
             writings.append(Writing(REFERENCE, text))
         title, name = name_of(record.title), name_of(episode_id)
-        parts.append(Fold(title if title == name else f"{title} ({name})", [SideBySide(writings)]))
+        parts.append(Fold(title if title == name else f"{title} ({name})", [Beside(writings)]))
     if len(ids) > most:
         parts.append(
             Text(f"The first {most:,} of {counted(len(ids), 'episode')} are here. All of them: run.episodes")
@@ -152,11 +157,8 @@ def _summaries(several: Sequence[Figures], names: Sequence[str], references: Map
 
 def _settings(several: Sequence[Figures], names: Sequence[str]) -> list[Part]:
     return [
-        *(
-            Fold(name, [part for part in settings_parts(of.run.config) if part != Text(NO_SECRETS)])
-            for name, of in zip(names, several, strict=True)
-        ),
-        Text(NO_SECRETS),
+        *(Fold(name, settings_of(of.run.config)) for name, of in zip(names, several, strict=True)),
+        NO_SECRETS,
     ]
 
 

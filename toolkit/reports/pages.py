@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toolkit import __version__
 from toolkit.archive import open_store
+from toolkit.arguments import read_episodes
 from toolkit.clock import Clock, SystemClock
 from toolkit.errors import ConfigError
+from toolkit.files import write_whole
 from toolkit.handle import RunHandle
-from toolkit.harmless import for_terminal
+from toolkit.parts import Page, template
 from toolkit.records import Episode
-from toolkit.reports.parts import Page
-from toolkit.reports.wording import moment
 from toolkit.runs import Run
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from toolkit.wording import moment
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_NAMED = 3
@@ -72,13 +68,7 @@ def report(
     """
     subject = _subject(of)
     target = Path(path if path is not None else file_name(subject)).expanduser()
-    text = _page(subject, episodes, clock)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole([(target, _page(subject, episodes, clock))])
     return target
 
 
@@ -104,7 +94,7 @@ def _page(subject: Any, episodes: Iterable[Episode] | None, clock: Clock | None)
 
         made = page_of_runs(subject, known)
     when = moment((clock or SystemClock()).epoch())
-    return _template().render(page=made, when=when, version=__version__)
+    return template("page.html", _TEMPLATES).render(page=made, when=when, version=__version__)
 
 
 def _subject(of: Any) -> Any:
@@ -136,10 +126,7 @@ def _run_of(one: Any) -> Run:
 
 
 def _known(episodes: Iterable[Episode] | None) -> list[Episode]:
-    known = None if isinstance(episodes, str | Episode) else list(episodes or ())
-    if known is None or not all(isinstance(episode, Episode) for episode in known):
-        raise ConfigError("episodes= must be a list of Episode objects; read files with load_episodes(...)")
-    return known
+    return [] if episodes is None else list(read_episodes(episodes))
 
 
 def file_name(subject: Any) -> str:
@@ -151,19 +138,3 @@ def file_name(subject: Any) -> str:
     named = [re.sub(r"[^\w-]+", "_", one)[:_NAME_LENGTH].strip("_") or "run" for one in ids[:_MOST_NAMED]]
     more = [f"and-{len(ids) - _MOST_NAMED}-more"] if len(ids) > _MOST_NAMED else []
     return f"report-{'-'.join([*named, *more])}.html"
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        # Whatever a part holds: no control characters, and none that turn the direction of writing.
-        finalize=lambda value: for_terminal(value) if type(value) is str else value,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")

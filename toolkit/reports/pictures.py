@@ -7,8 +7,8 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from toolkit.reports.parts import Absent, Picture
-from toolkit.reports.wording import plain
+from toolkit.parts import Absent, Picture
+from toolkit.wording import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from toolkit import plots
-from toolkit.plots import look
-from toolkit.plots.sources import made, seconds_of
-from toolkit.reports.figures import Figures
-from toolkit.reports.parts import Absent, Part, Picture
+from toolkit.metrics import made
+from toolkit.parts import Absent, Part, Picture
 from toolkit.reports.pictures import picture
-from toolkit.reports.tables import NO_LIMITER, NOT_WRITTEN
-from toolkit.reports.wording import count, duration, listed, percent, plain, real
-from toolkit.runs import Run, counted
+from toolkit.views.figures import Figures, Ran
+from toolkit.views.heads import waits_of
+from toolkit.views.tables import NO_LIMITER, NOT_WRITTEN
+from toolkit.wording import count, counted, duration, listed, percent, plain, real
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +160,7 @@ def _throughput(of: Figures) -> str:
     return f"Output tokens a second over time: {count(tokens)} in {duration(lasted)}{mean}."
 
 
-def _in_flight(run: Run) -> str:
+def _in_flight(run: Ran) -> str:
     if run.limits.empty:
         return "Calls that the model worked on over time, from their service times; there was no limiter."
     most = {name: run.limits[name].max() for name in ("in_flight", "slot_cap", "waiting")}
@@ -185,7 +184,7 @@ def _limits(limits: pd.DataFrame) -> str:
     return f"Use of each limit over time, in percent of it: {listed(told)}."
 
 
-def _quota(run: Run) -> str:
+def _quota(run: Ran) -> str:
     shares = [f"{plain(name, 60)} {percent(share)}" for name, share in run.quota_shares.items()]
     return f"Share used of what each limit allowed while somebody waited: {listed(shares)}."
 
@@ -193,14 +192,8 @@ def _quota(run: Run) -> str:
 def _waits(several: Sequence[Figures]) -> str:
     told = []
     for of in several:
-        sums = seconds_of(of.own_calls, [phase.column for phase in look.WAITS]).sum()
-        causes = [
-            f"{phase.label.removeprefix('wait: ')} {duration(sums[phase.column])}"
-            for phase in look.WAITS
-            if sums[phase.column] > 0
-        ]
         whose = "" if len(several) == 1 else f"{name_of(of)}: "
-        told.append(f"{whose}{listed(causes) or 'no call waited'}")
+        told.append(f"{whose}{listed(waits_of(of)) or 'no call waited'}")
     return f"Time that calls waited, summed over them, by cause: {'; '.join(told)}."
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from numbers import Integral
 from typing import TYPE_CHECKING, overload
 
+from toolkit.arguments import read_episodes
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.latency import LatencyModel
+from toolkit.parts import View, notebook_html
 from toolkit.providers.base import SummarizationProvider
+from toolkit.providers.given import config_given
+from toolkit.providers.registry import provider_class
 from toolkit.records import Episode, Status
 from toolkit.runs import Run
 from toolkit.simulation.faults import Faults
 from toolkit.simulation.simulator import Simulator
-from toolkit.simulation.stand_in import stand_in
+from toolkit.views.frames import table_of
+from toolkit.wording import counted, duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +69,7 @@ def simulate(
     Parameters
     ----------
     episodes : iterable of Episode or int
-        A number stands for an episode of so many tokens, as the server counts them.
+        A number stands for an episode of so many tokens, as the server counts them; of 0 nothing is asked.
     config : Config, optional
         As for `run`; by default that of ``provider``, if one is given.
     latency : LatencyModel or float
@@ -77,8 +81,8 @@ def simulate(
     faults : Faults, optional
         What goes wrong at the server by chance; by default nothing.
     provider : SummarizationProvider, optional
-        Whose prompts, chunks, counts, limits and prices hold, whatever ``config`` says of them; by default
-        one of the config's that loads nothing, and estimates the tokens of a local model.
+        Whose prompts, chunks, counts, limits and prices hold; by default the config's own, of which a local
+        model's vocabulary is read and its weights are not.
     began_at : int, optional
         Epoch seconds of the beginning, on which limits of calendar minutes depend; by default the seed
         chooses a moment of a minute.
@@ -91,16 +95,17 @@ def simulate(
     Raises
     ------
     ConfigError
-        If the episodes are none, or a setting is wrong.
+        If the episodes are none, or another argument or a setting is wrong.
 
     Notes
     -----
     Answers in the store are not reused and budgets bound nothing here. Limits are those of the config, full
     at the beginning, and the server keeps to the law that it states.
 
-    How well it predicts has been measured for hosted models (``tests/benchmarks/bench_prediction.py``). Of
-    local ones it says how requests are merged into batches, but not how long these take: against real runs
-    the widths of batches mostly agreed, and times were off by a factor of up to 3. Do not rely on them.
+    How well it predicts has been measured (``tests/benchmarks/bench_prediction.py`` for hosted models,
+    ``bench_local_sweep.py`` for a local one). A local model's times vary more from run to run than a
+    server's, and settings unlike all that the latency model was fitted to are off by much: in a sweep of
+    eight cells, each predicted from the other seven, one by 40 % and the rest by less than 12 %.
 
     Examples
     --------
@@ -108,30 +113,16 @@ def simulate(
     >>> run.makespan_s, len(run.calls)
     (24.0, 12)
     """
-    if config is None:
-        config = Config() if provider is None else provider.config
-    if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
-        raise ConfigError(
-            "episodes must be a list of Episode objects or of sizes in tokens; read files with "
-            "load_episodes(...)"
-        )
-    known = list(episodes)
-    _check(known)
-    if not isinstance(latency, LatencyModel):
-        if isinstance(latency, bool) or not isinstance(latency, int | float):
-            raise ConfigError(
-                f"latency={latency!r}: give a LatencyModel, fitted (LatencyModel.fit(run.calls)) or stated, "
-                "or the seconds that each call takes"
-            )
-        latency = LatencyModel.constant(latency)
+    settings, model = config_given(config, provider), LatencyModel.of(latency)
+    known = _read(episodes)
 
     def play(luck: int) -> Run:
-        who = stand_in(config) if provider is None else provider
+        who = provider_class(settings.provider).for_planning(settings) if provider is None else provider
         try:
             simulator = Simulator(
                 who,
-                config,
-                latency,
+                settings,
+                model,
                 faults or Faults(),
                 luck,
                 learns=provider is None,
@@ -153,20 +144,12 @@ def simulate(
     return Simulations(play, lucks)
 
 
-def _check(episodes: Sequence[object]) -> None:
-    if not episodes:
+def _read(episodes: Iterable[Episode | int]) -> list[Episode | int]:
+    known = list(read_episodes(episodes, sizes=True))
+    if not known:
         raise ConfigError("there are no episodes to simulate")
-    seen: set[str] = set()
-    for number, episode in enumerate(episodes):
-        is_size = isinstance(episode, Integral) and not isinstance(episode, bool) and int(episode) > 0
-        if not (is_size or isinstance(episode, Episode)):
-            raise ConfigError(
-                f"{episode!r} is neither an Episode nor a size: a whole number of tokens from 1 on"
-            )
-        name = episode.id if isinstance(episode, Episode) else f"e{number}"
-        if name in seen:
-            raise ConfigError(f"two episodes have the id {name!r}; ids must differ within a run")
-        seen.add(name)
+    # Of a text without words a run asks nothing; one that is made up has a word at least.
+    return [Episode.from_text(f"e{number}", "") if size == 0 else size for number, size in enumerate(known)]
 
 
 class Simulations:
@@ -211,7 +194,15 @@ class Simulations:
 
     def __repr__(self) -> str:
         low, middle, high = self.makespans.quantile([0.05, 0.5, 0.95])
-        return f"<{len(self)} simulations: {middle:.1f} s, 5 to 95 of 100 in {low:.1f} to {high:.1f} s>"
+        many = counted(len(self), "simulation")
+        return f"<{many}: {middle:.1f} s, 5 to 95 of 100 in {low:.1f} to {high:.1f} s>"
+
+    def _repr_html_(self) -> str:
+        spread = self.quantiles()
+        spread.insert(0, "quantile", list(spread.index))
+        facts = [("Runs", f"{len(self):,}"), ("Makespan, median", duration(self.makespan_s))]
+        table = table_of(spread, "Quantiles of the figures of all runs", ".quantiles()")
+        return notebook_html(View("Simulations", facts, parts=[table]))
 
 
 def _figures(seed: int, run: Run) -> dict[str, object]:

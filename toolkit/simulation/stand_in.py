@@ -1,18 +1,14 @@
-"""Providers that are never asked: they need no key and no weights, and what they would say is made up."""
+"""``Rehearsed``, a provider that is never asked, and ``MadeUpTexts``: what it would say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
-from toolkit.config import Config
-from toolkit.mapreduce import SummarySettings
+from toolkit.planning.work import TURN_TOKENS
 from toolkit.protocols import RetryDecision
 from toolkit.providers.base import SummarizationProvider
 from toolkit.providers.hosted import HostedProvider
-from toolkit.providers.registry import provider_class
-from toolkit.providers.transformers import TransformersSummarizationProvider
 from toolkit.records import Reply, Request
 from toolkit.simulation.faults import SimulatedFault
 from toolkit.tokens import (
@@ -20,54 +16,11 @@ from toolkit.tokens import (
     CHARACTERS_PER_TOKEN,
     LearnedBytes,
     chat_overhead,
-    estimate_tokens,
 )
-
-LOCAL_CONTEXT_TOKENS = 8192
-LOCAL_TEMPLATE_TOKENS = 32
-"""Of a chat template, about; the model that would tell is not loaded."""
 
 _WORDS = 20
 _SENTENCE = "the " * (_WORDS - 1) + "end."
-_SENTENCES_A_LINE = 4
-
-
-class Unloaded(TransformersSummarizationProvider):
-    """A local model without its weights: tokens are estimated from the length of a text."""
-
-    @property
-    def context_tokens(self) -> int:
-        """What the config says, or what small models have."""
-        return self.config.context_tokens or LOCAL_CONTEXT_TOKENS
-
-    @property
-    def token_counter(self) -> str:
-        """Who counts."""
-        return "estimate"
-
-    def count_tokens(self, text: str) -> int:
-        """Estimate."""
-        return estimate_tokens(text)
-
-    def input_estimate(self, request: Request) -> int:
-        """Estimate, with the chat template."""
-        return super().input_estimate(request) + LOCAL_TEMPLATE_TOKENS
-
-    def settings(self) -> SummarySettings:
-        """Return those of a chat model."""
-        return SummarizationProvider.settings(self)
-
-    def identity(self) -> Mapping[str, Any] | None:
-        """Return None: nobody knows its weights."""
-        return None
-
-
-def stand_in(config: Config) -> SummarizationProvider:
-    """Return a provider that knows prompts, counts, limits and prices, and can not be asked."""
-    kind = provider_class(config.provider)
-    if issubclass(kind, TransformersSummarizationProvider):
-        return Unloaded(config)
-    return kind.for_planning(config)
+_SAMPLE_WORDS = 100 * _WORDS
 
 
 class Rehearsed:
@@ -148,8 +101,9 @@ class MadeUpTexts:
     """
 
     def __init__(self, count_tokens: Callable[[str], int], scale: float) -> None:
-        sample = " ".join([_SENTENCE] * 100)
-        self._tokens_a_word = scale * count_tokens(sample) / (100 * _WORDS)
+        counted_a_word = count_tokens(_line(_SAMPLE_WORDS)) / _SAMPLE_WORDS
+        self._tokens_a_word = scale * counted_a_word
+        self._words_a_turn = max(1, round(TURN_TOKENS / counted_a_word))
         self.reply = lru_cache(maxsize=4096)(self._reply)
         self.transcript = lru_cache(maxsize=1024)(self._transcript)
 
@@ -158,18 +112,18 @@ class MadeUpTexts:
 
     def _reply(self, tokens: int, cut: bool = False) -> str:
         """Return a text in one line, that breaks off within a sentence if it was cut."""
-        text = _sentences(self._words(tokens), " ")
+        text = _line(self._words(tokens))
         return text.removesuffix(" end.") + " the" if cut else text
 
     def _transcript(self, tokens: int) -> str:
-        """Return a text in lines of some sentences."""
-        return _sentences(self._words(tokens), "\n")
+        """Return a text in turns as long as those that a plan has for an episode of that size."""
+        if not tokens:
+            return ""
+        turns, rest = divmod(self._words(tokens), self._words_a_turn)
+        return "\n".join([_line(self._words_a_turn)] * turns + ([_line(rest)] if rest else []))
 
 
-def _sentences(words: int, separator: str) -> str:
-    line = " ".join([_SENTENCE] * _SENTENCES_A_LINE)
-    lines, rest = divmod(words, _WORDS * _SENTENCES_A_LINE)
-    last = [_SENTENCE] * (rest // _WORDS)
-    if rest % _WORDS:
-        last.append("the " * (rest % _WORDS - 1) + "end.")
-    return separator.join([line] * lines + ([" ".join(last)] if last else []))
+def _line(words: int) -> str:
+    sentences, rest = divmod(words, _WORDS)
+    last = ["the " * (rest - 1) + "end."] if rest else []
+    return " ".join([_SENTENCE] * sentences + last)

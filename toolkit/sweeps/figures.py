@@ -15,7 +15,6 @@ TIMES = ("makespan_s", "episodes_per_h", "output_tokens_per_s", "quota_share")
 """Figures that are no measurement of a cell which was begun in an earlier start."""
 MEASURES = (*TIMES, "rate_limited_attempts", "cost_usd", *ROUGE, "peak_rss_mb")
 """Figures that have means over the repeats, besides a score's own."""
-LOWER_IS_BETTER = frozenset({"makespan_s", "cost_usd", "rate_limited_attempts", "peak_rss_mb"})
 
 Score = Callable[[Run, Sequence[Episode]], Mapping[str, float | None]]
 

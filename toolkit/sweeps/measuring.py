@@ -133,7 +133,10 @@ class Measuring:
     # From an earlier start
 
     def kept(self, planned: Planned) -> Row | None:
-        """Return a cell that ended whole in an earlier start, as it was measured; None if it did not."""
+        """Return a cell that ended whole in an earlier start, as it was measured; None if it did not.
+
+        If its summaries were judged by another score, they are judged by this one, which is kept then.
+        """
         found = self._begun.get((planned.cell.key, planned.repeat))
         if found is None or found.figures is None or found.status not in (Status.OK, Status.PARTIAL):
             return None
@@ -144,6 +147,11 @@ class Measuring:
                 record["scores"], error = self._scores(planned.cell, Archive(self._address).run(found.run_id))
             if found.status == Status.OK:
                 record["figures"]["error"] = error
+            # A score that raised, or none at all, is no reason to lose what is kept.
+            if self._score is not None and error is None:
+                record["scored_by"] = self._scored_by
+                key, repeat, figures = planned.cell.key, planned.repeat, json.dumps(record)
+                self._book.end(key, repeat, found.status, found.run_id, figures, found.started_at)
         if found.run_id is not None:
             self.run_ids[planned.cell.number, planned.repeat] = found.run_id
         self.other_machines += record["machine"] != self._machine
@@ -283,8 +291,9 @@ class Measuring:
         order, and also if the sweep was started again.
         """
         limiter: Limiter | None = None
-        with suppress(ToolkitError):  # it stands in the cell's row
-            limiter = self._make(cell.config).limiter(self._clock)
+        # What is wrong stands in the cell's row.
+        with suppress(ToolkitError), self._make(cell.config) as provider:
+            limiter = provider.limiter(self._clock)
         if limiter is not None:
             rest_s = min(limiter.refilled_at() - limiter.now(), LONGEST_REST_S)
             if rest_s > 0:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from toolkit.progress import is_shown, make_bar
+from toolkit.bars import Bar, is_shown, make_bar
 from toolkit.records import Status
 from toolkit.sweeps.cells import Cell, write_knobs
 from toolkit.sweeps.results import Row
@@ -55,7 +55,7 @@ class Pass:
         self._parallel = parallel
         self._stop = stop
         self._on_cell = on_cell or (lambda row: None)
-        self._bar: Any = make_bar(len(planned), "cells") if planned and is_shown(progress) else None
+        self._bar: Bar | None = make_bar(len(planned), "cells") if planned and is_shown(progress) else None
         self._rows: dict[tuple[int, int], Row] = {}
         self._rows_lock = threading.Lock()
         self._is_handed_over = False
@@ -78,14 +78,14 @@ class Pass:
         if self._stop.is_set():
             return
         if self._bar is not None:
-            self._bar.set_description_str(write_knobs(planned.cell.knobs))
+            self._bar.show(len(self._rows), write_knobs(planned.cell.knobs), at_once=True)
         row = self._one(planned)
         with self._rows_lock:
             if self._is_handed_over:  # Nobody waited for it; it is in the store, for the next start.
                 return
             self._rows[planned.cell.number, planned.repeat] = row
             if self._bar is not None:
-                self._bar.update(1)
+                self._bar.show(len(self._rows), self._bar.text)
         try:
             self._on_cell(row)
         except BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -11,12 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ToolkitError, nearest_name
-from toolkit.frames import CELLS, TIME
+from toolkit.files import write_whole
+from toolkit.frames import CELLS, LOWER_IS_BETTER, frame_of
 from toolkit.intervals import mean_interval
+from toolkit.parts import Fold, Part, View, notebook_html
 from toolkit.records import Status
-from toolkit.runs import Run, counted, csv_of
+from toolkit.runs import Run, csv_of
 from toolkit.sweeps.cells import Cell, write_knobs
-from toolkit.sweeps.figures import LOWER_IS_BETTER, MEASURES
+from toolkit.sweeps.figures import MEASURES
+from toolkit.views.study import Study, alerts_of, facts_of, failed_of, means_of, tiles_of
+from toolkit.wording import counted, plain, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 GOOD = (Status.OK.value, Status.PARTIAL.value)
 FILES = ("cells.csv", "means.csv", "warm_ups.csv", "sweep.json")
 """What ``Sweep.save`` writes."""
-_HTML_ROWS = 60
+_MOST_CELLS = 60
 
 
 class Row(NamedTuple):
@@ -139,22 +142,17 @@ class Sweep:
     def _frame(self, rows: Sequence[Row]) -> pd.DataFrame:
         import pandas as pd
 
-        same = {"sweep_id": self.id, "simulated": self.simulated, "resumed": False, "kept": False}
-        full = [same | {"cell": row.cell.number, "repeat": row.repeat} | row.values for row in rows]
-        frame: dict[str, Any] = {}
-        for column in CELLS:
-            given = [values.get(column.name) for values in full]
-            if column.dtype == TIME:
-                seconds = pd.Series(given, dtype="float64")
-                frame[column.name] = pd.to_datetime(seconds, unit="s", utc=True).dt.as_unit("us")
-            else:
-                frame[column.name] = pd.Series(given, dtype=column.dtype)
-            if column.name == "repeat":
-                for knob in self.knobs:
-                    frame[knob] = knob_column([row.cell.knobs[knob] for row in rows])
+        empty = {column.name: None for column in CELLS}
+        same = empty | {"sweep_id": self.id, "simulated": self.simulated, "resumed": False, "kept": False}
+        frame = frame_of(
+            CELLS, (same | {"cell": row.cell.number, "repeat": row.repeat} | row.values for row in rows)
+        )
+        behind = list(frame).index("repeat") + 1
+        for place, knob in enumerate(self.knobs, behind):
+            frame.insert(place, knob, knob_column([row.cell.knobs[knob] for row in rows]))
         for name in self.extra:
             frame[name] = pd.Series([row.values.get(name) for row in rows], dtype="float64")
-        return pd.DataFrame(frame)
+        return frame
 
     def means(self, *measures: str) -> pd.DataFrame:
         """Return a row for each cell with the means over its repeats.
@@ -269,6 +267,8 @@ class Sweep:
     def save(self, folder: str | Path) -> Path:
         """Write ``cells``, ``means`` and ``warm_ups`` as CSV, and what the sweep was as JSON, into a folder.
 
+        Files of an earlier sweep are replaced, and each is whole at any moment.
+
         Returns
         -------
         Path
@@ -287,13 +287,7 @@ class Sweep:
             "warm_ups.csv": csv_of(self.warm_ups),
             "sweep.json": json.dumps(self.record(), indent=1, ensure_ascii=False) + "\n",
         }
-        for name, text in texts.items():
-            part = place / f".{name}.part"
-            try:
-                part.write_text(text, encoding="utf-8", newline="\n")
-                part.replace(place / name)
-            finally:
-                part.unlink(missing_ok=True)
+        write_whole((place / name, text) for name, text in texts.items())
         return place
 
     def record(self) -> dict[str, Any]:
@@ -333,13 +327,15 @@ class Sweep:
         return any(row.values["status"] in GOOD for row in self._rows)
 
     def __repr__(self) -> str:
-        return f"<{self._headline()}>"
+        return f"<{plain(self._headline(), 1000)}>"
 
     def _repr_html_(self) -> str:
-        means = self.means()
-        shown = means[[name for name in means if not str(name).endswith(("_low", "_high", "_n"))]]
-        table = shown.to_html(index=False, max_rows=_HTML_ROWS, na_rep="", float_format="{:.4g}".format)
-        return f"<p>{html.escape(self._headline())}</p>{table}"
+        of = Study(self)
+        parts: list[Part] = [means_of(of, _MOST_CELLS)]
+        if of.lost.any():
+            parts.append(Fold("Cells that failed", [failed_of(of, _MOST_CELLS)]))
+        title = f"Sweep {shown(of.name, 60)}"
+        return notebook_html(View(title, facts_of(of), alerts_of(of), tiles_of(of), parts))
 
 
 def knob_column(values: Sequence[Any]) -> pd.Series:

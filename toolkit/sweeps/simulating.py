@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from toolkit.latency import LatencyModel
+from toolkit.providers.base import SummarizationProvider
 from toolkit.records import Episode, Status
 from toolkit.runs import Run
 from toolkit.simulation import simulate
@@ -24,7 +26,7 @@ class Simulating:
     Parameters
     ----------
     episodes : sequence of Episode
-    latency : LatencyModel or float
+    latency : LatencyModel
     seed : int
     make : callable or None
         Makes the provider of a config, whose prompts and limits hold; None: the one that it names.
@@ -33,7 +35,7 @@ class Simulating:
     def __init__(
         self,
         episodes: Sequence[Episode],
-        latency: LatencyModel | float,
+        latency: LatencyModel,
         seed: int,
         make: MakeProvider | None = None,
     ) -> None:
@@ -60,13 +62,16 @@ class Simulating:
         return lambda: self._simulate(cell, repeat)
 
     def _simulate(self, cell: Cell, repeat: int) -> Run:
-        return simulate(
-            self._episodes,
-            cell.config,
-            latency=self._latency,
-            seed=chance_of(self._seed, repeat),
-            provider=None if self._make is None else self._make(cell.config),
-        )
+        own: AbstractContextManager[SummarizationProvider | None]
+        own = nullcontext() if self._make is None else self._make(cell.config)
+        with own as provider:
+            return simulate(
+                self._episodes,
+                cell.config,
+                latency=self._latency,
+                seed=chance_of(self._seed, repeat),
+                provider=provider,
+            )
 
 
 def chance_of(seed: int, repeat: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NamedTuple
 
 from toolkit.config import Config
@@ -14,8 +14,18 @@ from toolkit.planning import Need, need_of
 from toolkit.providers.base import SummarizationProvider
 from toolkit.records import Episode
 from toolkit.sweeps.cells import Cell
+from toolkit.wording import counted
 
 MakeProvider = Callable[[Config], SummarizationProvider]
+
+
+def check_maker(provider: object) -> None:
+    """Refuse what is given as ``provider=`` of many settings and makes none."""
+    if provider is not None and not callable(provider):
+        raise ConfigError(
+            f"provider= is of type {type(provider).__name__}; give a function that makes the provider of a "
+            "config, or name it in Config(provider=...)"
+        )
 
 
 class Budget(NamedTuple):
@@ -51,6 +61,61 @@ class Budget(NamedTuple):
         )
 
 
+class Ahead(NamedTuple):
+    """What would really be called, and what that may take at most; ``usd`` is None if no price is known."""
+
+    names: str
+    calls: int
+    tokens: int
+    usd: float | None
+
+    def __str__(self) -> str:
+        price = "" if self.usd is None else f", ${self.usd:.2f}"
+        return f"up to {counted(self.calls, 'call')}, {counted(self.tokens, 'token')}{price}"
+
+
+def look_ahead(
+    cells: Sequence[Cell],
+    repeats: int,
+    episodes: Sequence[Episode],
+    make: MakeProvider,
+    *,
+    in_dollars: bool = False,
+    runs: int | None = None,
+) -> tuple[Ahead, int] | None:
+    """Return what cells may take that call a paid server, and how many they are; None if none does.
+
+    With ``runs`` so many are made, nobody knows of which cells, and each is taken for the dearest; else each
+    cell has ``repeats``.
+
+    Raises
+    ------
+    ConfigError
+        If it is to be counted ``in_dollars`` and a model has no price.
+    """
+    with ExitStack() as made:
+        paid = [(cell, provider) for cell in cells if (provider := _paid(cell, make, made)) is not None]
+        if not paid:
+            return None
+        for cell, provider in paid if in_dollars else ():
+            if provider.price_bound(1, 1) is None:
+                raise ConfigError(
+                    f"budget_usd: no price is known of {provider.name}/{provider.model} in {cell.shown}; "
+                    "set prices=, or take budget_tokens or budget_calls instead"
+                )
+        needs = _needs([provider for _, provider in paid], episodes)
+        names = ", ".join(dict.fromkeys(f"{provider.name}/{provider.model}" for _, provider in paid))
+    over, times = (max, runs) if runs is not None else (sum, repeats)
+    known = [need.usd for need in needs if need.usd is not None]
+    found = Ahead(
+        names=names,
+        calls=times * over(need.calls for need in needs),
+        tokens=times * over(need.tokens for need in needs),
+        usd=times * over(known) if len(known) == len(needs) else None,
+    )
+    return found, len(paid)
+
+
 def check_consent(
     cells: Sequence[Cell],
     repeats: int,
@@ -64,9 +129,8 @@ def check_consent(
 ) -> None:
     """Refuse to call a paid server without a budget or consent, and a budget in dollars without prices.
 
-    If the calls may take more than the budget holds, warn: the sweep would stop on its way. With ``runs`` so
-    many are made, nobody knows of which cells, and each is taken for the dearest; else each cell has
-    ``repeats``.
+    If the calls may take more than the budget holds, warn: the sweep would stop on its way. ``runs`` is that
+    of `look_ahead`.
 
     Raises
     ------
@@ -75,31 +139,20 @@ def check_consent(
     """
     if confirm and not budget.is_set:
         return
-    paid = [(cell, provider) for cell in cells if (provider := _paid(cell, make)) is not None]
-    if not paid:
+    found = look_ahead(cells, repeats, episodes, make, in_dollars=budget.usd is not None, runs=runs)
+    if found is None:
         return
-    if budget.usd is not None:
-        for cell, provider in paid:
-            if provider.price_bound(1, 1) is None:
-                raise ConfigError(
-                    f"budget_usd: no price is known of {provider.name}/{provider.model} in {cell.shown}; set "
-                    "prices=, or take budget_tokens or budget_calls instead"
-                )
-    needs = _needs([provider for _, provider in paid], episodes)
-    over, times = (max, runs) if runs is not None else (sum, repeats)
-    calls, tokens = times * over(need.calls for need in needs), times * over(need.tokens for need in needs)
-    known = [need.usd for need in needs if need.usd is not None]
-    usd = times * over(known) if len(known) == len(needs) else None
-    names = ", ".join(dict.fromkeys(f"{provider.name}/{provider.model}" for _, provider in paid))
-    told = f"{len(paid)} cells x {repeats}" if runs is None else f"{runs} runs of all episodes"
-    told += f" make up to {calls} calls, {tokens} tokens"
-    told += "" if usd is None else f", ${usd:.2f}"
+    ahead, paid = found
+    told = (
+        f"{counted(paid, 'cell')} x {repeats}" if runs is None else f"{counted(runs, 'run')} of all episodes"
+    )
+    told += f" with {ahead}"
     if not budget.is_set:
         raise ConfigError(
-            f"{what} would really call {names}: {told}; set budget_usd= (or budget_tokens, "
+            f"{what} would really call {ahead.names}: {told}; set budget_usd= (or budget_tokens, "
             "budget_calls), or confirm=True"
         )
-    needed = zip(budget, (usd, tokens, calls), strict=True)
+    needed = zip(budget, (ahead.usd, ahead.tokens, ahead.calls), strict=True)
     if any(limit is not None and (most or 0) > limit for limit, most in needed):
         warnings.warn(
             f"the budget may not do for {what}: {told}. It will stop where the budget ends, keep "
@@ -109,9 +162,10 @@ def check_consent(
         )
 
 
-def _paid(cell: Cell, make: MakeProvider) -> SummarizationProvider | None:
+def _paid(cell: Cell, make: MakeProvider, made: ExitStack) -> SummarizationProvider | None:
+    """Return the provider of a cell if its calls may cost money; ``made`` closes it in any case."""
     try:
-        provider = make(cell.config)
+        provider = made.enter_context(make(cell.config))
     except ToolkitError:  # it will fail in its own row, before it can spend anything
         return None
     return provider if provider.spends else None

@@ -9,12 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.arguments import read_episodes
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, StoreError
 from toolkit.interrupts import Interrupts
 from toolkit.latency import LatencyModel
 from toolkit.limits import StopEvent
+from toolkit.providers.given import config_given
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode
 from toolkit.sweeps.cells import Cell, make_cells, shuffled
@@ -25,8 +27,7 @@ from toolkit.sweeps.measuring import Measuring
 from toolkit.sweeps.order import Pass, Planned
 from toolkit.sweeps.results import Row, Sweep
 from toolkit.sweeps.simulating import Simulating
-from toolkit.sweeps.spending import Budget, MakeProvider, check_consent
-from toolkit.workflow import checked_episodes
+from toolkit.sweeps.spending import Budget, MakeProvider, check_consent, check_maker
 
 _ID_LENGTH = 12
 
@@ -58,6 +59,7 @@ def sweep(
     provider: MakeProvider | None = None,
     progress: bool | None = None,
     on_cell: Callable[[Row], object] | None = None,
+    stop: StopEvent | None = None,
     clock: Clock | None = None,
 ) -> Sweep:
     """Run the same episodes under many settings, one after the other, and measure each.
@@ -114,6 +116,8 @@ def sweep(
         Whether to show a bar; by default in notebooks and terminals.
     on_cell : callable, optional
         Called with a `Row` for each cell as it ends.
+    stop : StopEvent, optional
+        Set it to stop, as a first Ctrl-C does.
     clock : Clock, optional
 
     Returns
@@ -136,8 +140,9 @@ def sweep(
     >>> study.means("makespan_s")
     >>> study.config_of(study.best("makespan_s")["cell"])
     """
-    config = Config() if config is None else config
-    known = read_episodes(episodes)
+    config = config_given(config)
+    known = known_episodes(episodes)
+    check_maker(provider)
     _check_numbers(repeats=repeats, parallel=parallel)
     if simulate and latency is None:
         raise ConfigError(
@@ -148,6 +153,7 @@ def sweep(
         raise ConfigError("latency= is what a simulation goes by; add simulate=True, or leave it out")
     if simulate and parallel > 1:
         raise ConfigError("parallel= is for real runs; a simulation has a clock of its own and needs none")
+    model = None if latency is None else LatencyModel.of(latency)
     settings = make_cells(config, known, grid, cells, sample, seed)
     repeat_numbers = range(config.repeat, config.repeat + repeats)
     planned = [
@@ -155,7 +161,7 @@ def sweep(
         for order, (cell, repeat) in enumerate(shuffled(settings, repeat_numbers, seed), 1)
     ]
     study = Study(
-        sweep_id=_sweep_id(name, settings, latency),
+        sweep_id=_sweep_id(name, settings, model),
         name=name,
         config=config,
         episodes=known,
@@ -165,10 +171,11 @@ def sweep(
         parallel=parallel,
         on_cell=on_cell,
         progress=progress,
+        stop=stop or StopEvent(),
         clock=clock or SystemClock(),
     )
-    if latency is not None:
-        return _simulate(study, Simulating(known, latency, seed, provider))
+    if model is not None:
+        return _simulate(study, Simulating(known, model, seed, provider))
     budget = Budget.of(config, budget_usd, budget_tokens, budget_calls)
     check_consent(settings, repeats, known, budget, provider or get_provider, confirm=confirm)
     return _measure(study, budget, provider, score, warm_up=warm_up, rest=rest)
@@ -188,15 +195,16 @@ class Study:
     parallel: int
     on_cell: Callable[[Row], object] | None
     progress: bool | None
+    stop: StopEvent
     clock: Clock
 
-    def go_over(self, planned: Sequence[Planned], one: Callable[[Planned], Row], stop: StopEvent) -> Pass:
+    def go_over(self, planned: Sequence[Planned], one: Callable[[Planned], Row]) -> Pass:
         """Return what goes over some of its cells."""
         return Pass(
             planned,
             one,
             parallel=self.parallel,
-            stop=stop,
+            stop=self.stop,
             on_cell=self.on_cell,
             progress=self.progress,
         )
@@ -227,9 +235,9 @@ class Study:
 
 
 def _simulate(study: Study, simulating: Simulating) -> Sweep:
-    stop, environment = StopEvent(), describe_machine()
+    stop, environment = study.stop, describe_machine()
     with Interrupts(stop, study.clock.now) as interrupts:
-        going = study.go_over(study.planned, simulating, stop)
+        going = study.go_over(study.planned, simulating)
         interrupts.work(going.do)
         return study.result(
             rows=going.rows(None),
@@ -261,7 +269,7 @@ def _measure(
     secret = study.config.store_password
     address = read_address(study.config.store_url, secret.get_secret_value() if secret else None)
     book = SweepBook(store_at(address), study.sweep_id)
-    stop, environment = StopEvent(), describe_machine()
+    stop, environment = study.stop, describe_machine()
     with Interrupts(stop, study.clock.now) as interrupts:
         if holder := book.claim(study.name, study.record(environment), study.clock.epoch()):
             raise ConfigError(
@@ -300,7 +308,7 @@ def _measure(
             left = [plan for plan, row in found if row is None]
             # What a process died of may kill this one, too: the others first.
             left.sort(key=measuring.died)
-            going = study.go_over(left, measuring, stop)
+            going = study.go_over(left, measuring)
             interrupts.work(going.do)
         finally:
             # All cells are kept already, and who comes later sees that this process has ended.
@@ -326,11 +334,9 @@ def _measure(
         )
 
 
-def read_episodes(episodes: Iterable[Episode]) -> list[Episode]:
+def known_episodes(episodes: Iterable[Episode]) -> list[Episode]:
     """Return the episodes as a list; raise ConfigError if there are none, or they are something else."""
-    if isinstance(episodes, str | Episode) or not isinstance(episodes, Iterable):
-        raise ConfigError("episodes must be a list of Episode objects; read files with load_episodes(...)")
-    known = list(checked_episodes(episodes))
+    known = list(read_episodes(episodes))
     if not known:
         raise ConfigError("there are no episodes to measure with")
     return known

@@ -21,6 +21,7 @@ from toolkit.tuning.goals import Goal
 from toolkit.tuning.predicting import Endpoint, Predictor, estimate
 from toolkit.tuning.rungs import Rung
 from toolkit.tuning.tuned import Evidence, Tuned
+from toolkit.wording import counted
 
 _NEED_OF = 5
 """Settings whose need is worked out, for what a budget will do for; the rest is taken to need as much."""
@@ -90,8 +91,8 @@ class Climb:
         cells = [evidence.cell for evidence in self._known.values()]
         for cell in random.Random(self._seed).sample(cells, min(_NEED_OF, len(cells))):
             try:
-                own = make(cell.config)
-                need = need_of(own, self._episodes)
+                with make(cell.config) as own:
+                    need = need_of(own, self._episodes)
             except ToolkitError:  # it will say so in its own row
                 continue
             for limit, amount in zip(self._budget, (need.usd, need.tokens, need.calls), strict=True):
@@ -166,8 +167,8 @@ class Climb:
         for number in went - goes_on:
             evidence = self._known[number]
             evidence.dropped = evidence.dropped or (
-                f"after {rung.episodes} episodes taken for {evidence.estimate:.4g}, where the "
-                f"{len(goes_on)} that went on were at {least:.4g} or better"
+                f"after {counted(rung.episodes, 'episode')} taken for {evidence.estimate:.4g}, where what "
+                f"went on was at {least:.4g} or better"
             )
         for number in goes_on:
             self._known[number].dropped = None
@@ -312,7 +313,7 @@ class Climb:
         if evidence.episodes == best.episodes:
             return f"measured {evidence.estimate:.4g}, the best {best.estimate:.4g}"
         if evidence.runs and evidence.estimate is not None:
-            return f"after {evidence.episodes} episodes taken for {evidence.estimate:.4g}"
+            return f"after {counted(evidence.episodes, 'episode')} taken for {evidence.estimate:.4g}"
         if evidence.estimate is None:
             return "could not be simulated" if self._goal.simulated else "not reached when the tuning stopped"
         return f"taken for {evidence.estimate:.4g} by simulation, and not run"

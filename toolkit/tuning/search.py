@@ -16,13 +16,14 @@ from toolkit.clock import Clock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, ToolkitError
 from toolkit.latency import LatencyModel
+from toolkit.providers.given import config_given
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode
 from toolkit.runs import Run
 from toolkit.sweeps.cells import Cell, make_cells
 from toolkit.sweeps.measuring import endpoint_of
-from toolkit.sweeps.spending import Budget, MakeProvider, check_consent
-from toolkit.sweeps.study import read_episodes
+from toolkit.sweeps.spending import Budget, MakeProvider, check_consent, check_maker
+from toolkit.sweeps.study import known_episodes
 from toolkit.tuning.climb import Climb
 from toolkit.tuning.goals import judged_episodes, read_goal
 from toolkit.tuning.rungs import (
@@ -46,7 +47,7 @@ def tune(
     really: int | None = None,
     repeats: int = 2,
     seed: int = 0,
-    latency: LatencyModel | None = None,
+    latency: LatencyModel | float | None = None,
     name: str | None = None,
     confirm: bool = False,
     budget_usd: float | None = None,
@@ -85,9 +86,9 @@ def tune(
         Times that the last few are run over all episodes.
     seed : int
         Of the order of the episodes, and of what is left to chance.
-    latency : LatencyModel, optional
-        What the first predictions go by; by default two settings of each model are run first, and it is
-        fitted to them.
+    latency : LatencyModel or float, optional
+        What the first predictions go by, a model or the seconds of each call; by default two settings of each
+        model are run first, and it is fitted to them.
     name : str, optional
         Tunings with one name go on from each other's runs; by default those of the same settings, episodes
         and goal.
@@ -120,8 +121,10 @@ def tune(
     >>> run = tk.run(episodes, best.config)
     """
     chosen_goal = read_goal(goal)
-    config = Config() if config is None else config
-    known = judged_episodes(chosen_goal, read_episodes(episodes))
+    config = config_given(config)
+    known = judged_episodes(chosen_goal, known_episodes(episodes))
+    check_maker(provider)
+    model = None if latency is None else LatencyModel.of(latency)
     for option, value in (("repeats", repeats), ("really", really)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ConfigError(f"{option}={value!r} must be a whole number from 1 on")
@@ -144,7 +147,7 @@ def tune(
         chosen_goal,
         budget,
         seed=seed,
-        latency=latency,
+        latency=model,
         provider=provider,
         progress=progress,
         clock=clock,
@@ -184,8 +187,9 @@ def _check_prices(settings: Sequence[Cell], make: MakeProvider) -> None:
             own = make(cell.config)
         except ToolkitError:  # it will say so in its own row
             continue
-        if own.price_bound(1, 1) is None:
-            raise ConfigError(f"goal='cost': no price is known of {own.name}/{own.model}; set prices=")
+        with own:
+            if own.price_bound(1, 1) is None:
+                raise ConfigError(f"goal='cost': no price is known of {own.name}/{own.model}; set prices=")
 
 
 def _ends(settings: Sequence[Cell]) -> list[Cell]:

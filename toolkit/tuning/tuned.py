@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.config import Config
+from toolkit.files import write_whole
 from toolkit.latency import LatencyModel
-from toolkit.runs import counted, csv_of
+from toolkit.parts import Alert, View, notebook_html
+from toolkit.runs import csv_of
 from toolkit.sweeps import Sweep
 from toolkit.sweeps.cells import Cell, write_knobs
 from toolkit.sweeps.results import knob_column
 from toolkit.tuning.goals import Goal
+from toolkit.views.frames import table_of
+from toolkit.wording import counted, plain, real, shown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_HTML_ROWS = 30
 
 
 @dataclass
@@ -150,10 +151,13 @@ class Tuned:
         return pd.DataFrame(frame)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the evidence as CSV into a folder, which is made if needed; return the folder."""
+        """Write the evidence as CSV into a folder, which is made if needed; return the folder.
+
+        A file of an earlier tuning is replaced, and is whole at any moment.
+        """
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
-        (place / "evidence.csv").write_text(csv_of(self.evidence), encoding="utf-8", newline="\n")
+        write_whole([(place / "evidence.csv", csv_of(self.evidence))])
         return place
 
     def _headline(self) -> str:
@@ -167,9 +171,18 @@ class Tuned:
         return f"Tuned for {self.goal}: {', '.join(notes)}"
 
     def __repr__(self) -> str:
-        return f"<{self._headline()}>"
+        return f"<{plain(self._headline(), 1000)}>"
 
     def _repr_html_(self) -> str:
-        shown = self.evidence
-        table = shown.to_html(index=False, max_rows=_HTML_ROWS, na_rep="", float_format="{:.4g}".format)
-        return f"<p>{html.escape(self._headline())}</p>{table}"
+        facts = [
+            ("Best", shown(write_knobs(self.knobs), 200)),
+            (self.measure, f"{real(self.value)} over {counted(self._best.episodes, 'episode')}"),
+            ("Really run", f"{self.really_run:,} of {counted(self.settings, 'setting')}"),
+        ]
+        alerts = []
+        if self.stopped_because:
+            alerts.append(Alert("Stopped by itself", plain(self.stopped_because), "bad"))
+        elif self.interrupted:
+            alerts.append(Alert("Interrupted", "It was stopped before its end.", "bad"))
+        table = table_of(self.evidence, "What is known of each setting, the best first", ".evidence")
+        return notebook_html(View(f"Tuned for {shown(self.goal)}", facts, alerts, parts=[table]))

@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
+from toolkit.wording import plain
+
+MOST_CHARACTERS = 6000
+"""Of a text to be read."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -13,6 +18,14 @@ class Text:
 
     text: str
     kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to be copied."""
+
+    text: str
+    kind: ClassVar[str] = "code"
 
 
 class Column(NamedTuple):
@@ -55,19 +68,29 @@ class Absent:
 
 
 class Writing(NamedTuple):
-    """A text that a model or a person wrote; without one, ``note`` says why."""
+    """A text that a model or a person wrote; ``missing`` says what is not in it, ``note`` what it is like."""
 
     heading: str
     text: str
+    missing: str = ""
     note: str = ""
 
 
 @dataclass(frozen=True)
-class SideBySide:
-    """Texts to be read beside each other."""
+class Items:
+    """A list under a title."""
+
+    title: str
+    items: Sequence[str]
+    kind: ClassVar[str] = "items"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Texts to be read beside each other; one alone has the whole width."""
 
     writings: Sequence[Writing]
-    kind: ClassVar[str] = "side_by_side"
+    kind: ClassVar[str] = "beside"
 
 
 @dataclass(frozen=True)
@@ -80,7 +103,7 @@ class Fold:
     kind: ClassVar[str] = "fold"
 
 
-Part = Text | Table | Picture | Absent | SideBySide | Fold
+Part = Text | Code | Items | Table | Picture | Absent | Beside | Fold
 
 
 @dataclass(frozen=True)
@@ -109,6 +132,17 @@ class Tile(NamedTuple):
 
 
 @dataclass(frozen=True)
+class View:
+    """What a thing shows of itself in a notebook; ``facts`` are names and values behind its title."""
+
+    title: str
+    facts: Sequence[tuple[str, str]] = ()
+    alerts: Sequence[Alert] = ()
+    tiles: Sequence[Tile] = ()
+    parts: Sequence[Part] = ()
+
+
+@dataclass(frozen=True)
 class Page:
     """A whole page; ``facts`` are names and values under its heading."""
 
@@ -121,6 +155,17 @@ class Page:
 
 def cut(rows: Sequence[Sequence[str]], most: int, rest: str) -> tuple[Sequence[Sequence[str]], str]:
     """Return the first rows and what to say of the others; ``rest`` is how to get them."""
-    if len(rows) <= most:
-        return rows, ""
-    return rows[:most], f"The first {most:,} of {len(rows):,} are shown. All of them: {rest}"
+    return rows[:most], left_out(len(rows), most, rest)
+
+
+def left_out(number: int, most: int, rest: str) -> str:
+    """Return what to say where only the first ``most`` of a number of things are shown."""
+    return f"The first {most:,} of {number:,} are shown. All of them: {rest}" if number > most else ""
+
+
+def excerpt(text: str, whole: str, most: int = MOST_CHARACTERS) -> list[Part]:
+    """Return the beginning of a text to be read; ``whole`` is how to get all of it."""
+    parts: list[Part] = [Beside([Writing("", plain(text, most))])]
+    if len(text) > most:
+        parts.append(Text(f"The first {most:,} of {len(text):,} characters. All of them: {whole}"))
+    return parts

@@ -1,17 +1,18 @@
-"""The figures of a run that a page tells of."""
+"""The figures of a run that it shows of itself, and that a page tells of."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from toolkit.config import Config
 from toolkit.errors import RateLimited
-from toolkit.plots import look
-from toolkit.plots.sources import is_simulated, made, reused, seconds_of
-from toolkit.records import Status
-from toolkit.runs import Run
+from toolkit.metrics import PHASES, WAITS
+from toolkit.records import CallRecord, EpisodeRecord, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,58 @@ class Phase:
     share: float
 
 
+class Ran(Protocol):
+    """What figures are of: a `Run`, which shows itself by them."""
+
+    id: str
+    config: Config
+    provider: str
+    model: str
+    records: tuple[EpisodeRecord, ...]
+    episodes_given: int | None
+    makespan_s: float
+    interrupted: bool
+    stopped_because: str | None
+    quota_shares: dict[str, float]
+    environment: dict[str, object]
+    store: str | None
+    simulated: bool
+
+    @property
+    def state(self) -> str:
+        """How it ended."""
+
+    @property
+    def episodes(self) -> pd.DataFrame:
+        """A row for each episode."""
+
+    @property
+    def calls(self) -> pd.DataFrame:
+        """A row for each call."""
+
+    @property
+    def attempts(self) -> pd.DataFrame:
+        """A row for each try of a call."""
+
+    @property
+    def limits(self) -> pd.DataFrame:
+        """A row for each event of the limiter."""
+
+    @property
+    def reused(self) -> object:
+        """What was answered from the store."""
+
+    @property
+    def quota_share(self) -> float | None:
+        """The share of the limit that bound; None if nobody waited for one."""
+
+    def counts(self) -> dict[str, int]:
+        """Return how many episodes ended in each status."""
+
+    def totals(self) -> dict[str, float | int | None]:
+        """Return sums over the whole run."""
+
+
 class Figures:
     """What came of a run, in numbers; None where one does not apply or is not known.
 
@@ -48,9 +101,9 @@ class Figures:
     run : Run
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Ran) -> None:
         self.run = run
-        self.simulated = is_simulated(run)
+        self.simulated = run.simulated
         self.episodes: dict[str, int] = run.counts()
         self.summarized = self.episodes.get(Status.OK, 0) + self.episodes.get(Status.PARTIAL, 0)
         self.given: int = run.episodes_given or sum(self.episodes.values())
@@ -62,29 +115,39 @@ class Figures:
         self.cost_usd = self.totals["cost_usd"] if self.calls else 0.0
 
     @cached_property
-    def own_calls(self) -> pd.DataFrame:
-        """Calls that were made and not taken from the store, whatever their end."""
-        return self.run.calls[~reused(self.run.calls)]
+    def _own(self) -> Sequence[CallRecord]:
+        # A run of a hundred thousand episodes shows its figures long before its frames would be made.
+        return [call for record in self.run.records for call in record.summary.calls if not call.reused]
 
     @property
     def limits_unwritten(self) -> bool:
         """Whether a limiter was at work of which nothing is kept, as its run has not ended."""
-        return self.run.limits.empty and bool(self.own_calls["wait_requests_s"].notna().any())
+        return self.run.limits.empty and any(call.wait_requests_s is not None for call in self._own)
 
     @cached_property
     def failed_calls(self) -> int:
         """How many calls failed for good."""
-        return int((self.own_calls["status"] == Status.FAILED.value).sum())
+        return sum(call.status is Status.FAILED for call in self._own)
 
     @cached_property
+    def _errors(self) -> Counter[str]:
+        attempts = (attempt for call in self._own for attempt in call.attempts)
+        return Counter(attempt.error_kind for attempt in attempts if attempt.error_kind)
+
+    @property
+    def failed_attempts(self) -> int:
+        """How many attempts failed."""
+        return self._errors.total()
+
+    @property
     def rate_limited_attempts(self) -> int:
         """Attempts that the server refused as too many."""
-        return int((self.run.attempts["error_kind"] == RateLimited.__name__).sum())
+        return self._errors[RateLimited.__name__]
 
     @cached_property
     def unpriced(self) -> int:
         """Calls with a reply and without a known price."""
-        return int(made(self.run.calls)["cost_usd"].isna().sum())
+        return sum(call.status is Status.OK and call.cost_usd is None for call in self._own)
 
     @property
     def episodes_per_h(self) -> float | None:
@@ -101,13 +164,21 @@ class Figures:
     @cached_property
     def phases(self) -> Sequence[Phase]:
         """The phases that took time, in the order in which a call has them."""
-        sums = seconds_of(self.own_calls, [phase.column for phase in look.PHASES]).sum()
-        total = float(sums.sum())
+        sums = {
+            column: math.fsum(max(getattr(call, column) or 0.0, 0.0) for call in self._own)
+            for column in PHASES
+        }
+        total = math.fsum(sums.values())
         return [
-            Phase(phase.column, phase.label, float(sums[phase.column]), float(sums[phase.column]) / total)
-            for phase in look.PHASES
-            if sums[phase.column] > 0
+            Phase(column, label, sums[column], sums[column] / total)
+            for column, label in PHASES.items()
+            if sums[column] > 0
         ]
+
+    @property
+    def waits(self) -> Sequence[Phase]:
+        """Those of the phases in which a call only waits."""
+        return [phase for phase in self.phases if phase.column in WAITS]
 
     @property
     def longest_phase(self) -> Phase | None:
@@ -117,7 +188,7 @@ class Figures:
     @property
     def at_once(self) -> float | None:
         """How many calls were under way at a time, on average."""
-        total = float(self.own_calls["total_s"].sum())
+        total = math.fsum(call.total_s for call in self._own)
         return total / self.makespan_s if total and self.makespan_s else None
 
     @property

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from toolkit.parts import Alert, Tile
 from toolkit.records import Status
-from toolkit.reports.figures import BOUNDS, Figures
-from toolkit.reports.parts import Alert, Tile
-from toolkit.reports.wording import (
+from toolkit.views.figures import BOUNDS, Figures
+from toolkit.wording import (
     NONE,
     count,
+    counted,
     duration,
     listed,
     moment,
@@ -16,7 +17,9 @@ from toolkit.reports.wording import (
     plain,
     real,
 )
-from toolkit.runs import counted
+
+MOST_REASON = 600
+"""Characters of why something stopped."""
 
 
 def facts_of(of: Figures) -> list[tuple[str, str]]:
@@ -56,7 +59,11 @@ def alerts_of(of: Figures) -> list[Alert]:
         text = f"Its process ended before it did, after {ended:,}{given} episodes. {go_on}"
         alerts.append(Alert("Died", text, "bad"))
     elif run.stopped_because:
-        alerts.append(Alert("Stopped by itself", f"{plain(run.stopped_because).rstrip('.')}. {go_on}", "bad"))
+        alerts.append(
+            Alert(
+                "Stopped by itself", f"{plain(run.stopped_because, MOST_REASON).rstrip('.')}. {go_on}", "bad"
+            )
+        )
     elif run.interrupted:
         alerts.append(
             Alert("Interrupted", f"Stopped before its end, after {ended:,}{given} episodes. {go_on}", "bad")
@@ -108,6 +115,7 @@ def tiles_of(of: Figures) -> list[Tile]:
             NONE if longest is None else BOUNDS[longest.column],
             "" if longest is None else f"{percent(longest.share)} of the calls' time; {at_once}".rstrip("; "),
         ),
+        Tile("Calls waited for", listed(waits_of(of)) or "nothing", "summed over calls" if of.waits else ""),
     ]
 
 
@@ -127,3 +135,8 @@ def cost_note(of: Figures) -> str:
     if saved:
         notes.append(f"{money(saved)} saved by reuse")
     return "; ".join(notes)
+
+
+def waits_of(of: Figures) -> list[str]:
+    """Return what the calls waited for and how long, summed over them."""
+    return [f"{phase.label.removeprefix('wait: ')} {duration(phase.seconds)}" for phase in of.waits]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from toolkit.plots.letters import shown, span
+from toolkit import frames
+from toolkit.metrics import reused
+from toolkit.parts import Absent, Column, Part, Table, Text, cut
 from toolkit.records import Status
-from toolkit.reports.figures import BOUNDS, Figures
-from toolkit.reports.parts import Absent, Column, Part, Table, Text, cut
-from toolkit.reports.wording import NONE, count, in_seconds, is_missing, money, percent, plain, real
-from toolkit.runs import Run
+from toolkit.views.figures import BOUNDS, Figures, Ran
+from toolkit.wording import NONE, count, in_seconds, is_missing, money, percent, plain, real, shown, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,19 +44,17 @@ def time_of(of: Figures) -> list[Part]:
     ]
 
 
-def episodes_of(of: Figures) -> Part:
+def episodes_of(of: Figures, most: int = MOST_EPISODES) -> Part:
     """Return a row for each episode; of too many those that are not ok, and those that took longest."""
-    frame = of.run.episodes
-    if frame.empty:
+    records = list(of.run.records)
+    if not records:
         return Absent(
             "Episodes", "None had ended." if of.run.state in ("running", "died") else "There were none."
         )
-    is_ok = frame["status"] == "ok"
-    if len(frame) > MOST_EPISODES:
-        order = frame.assign(is_ok=is_ok).sort_values(
-            ["is_ok", "total_s"], ascending=[True, False], kind="stable"
-        )
-        frame = order.drop(columns="is_ok")
+    if len(records) > most:
+        # Their frame alone would take a notebook seconds.
+        records.sort(key=lambda record: (record.summary.status is Status.OK, -record.total_s))
+    frame = frames.episodes_frame(of.run.id, records[:most], of.run.provider, of.run.model)
     has_titles = bool((frame["title"] != frame["episode_id"]).any())
     has_errors = bool(frame["error"].notna().any())
     columns = [
@@ -75,32 +73,29 @@ def episodes_of(of: Figures) -> Part:
         Column("waits", "s", True),
         Column("cost", "", True),
     ]
-    rows, note = cut(
+    rows = [
         [
-            [
-                shown(row.episode_id, _CELL_WIDTH),
-                *([shown(row.title, _CELL_WIDTH)] if has_titles else []),
-                str(row.status),
-                *([error_of(row.error, 110)] if has_errors else []),
-                count(row.words),
-                count(row.chunks),
-                count(row.calls),
-                *([count(row.calls_reused)] if of.calls_reused else []),
-                count(row.input_tokens),
-                count(row.output_tokens),
-                in_seconds(row.total_s),
-                in_seconds(row.service_s),
-                in_seconds(row.wait_s),
-                money(row.cost_usd),
-            ]
-            for row in frame.head(MOST_EPISODES + 1).itertuples(index=False)
-        ],
-        MOST_EPISODES,
-        "",
-    )
-    if note:
+            shown(row.episode_id, _CELL_WIDTH),
+            *([shown(row.title, _CELL_WIDTH)] if has_titles else []),
+            str(row.status),
+            *([error_of(row.error, 110)] if has_errors else []),
+            count(row.words),
+            count(row.chunks),
+            count(row.calls),
+            *([count(row.calls_reused)] if of.calls_reused else []),
+            count(row.input_tokens),
+            count(row.output_tokens),
+            in_seconds(row.total_s),
+            in_seconds(row.service_s),
+            in_seconds(row.wait_s),
+            money(row.cost_usd),
+        ]
+        for row in frame.itertuples(index=False)
+    ]
+    note = ""
+    if len(of.run.records) > most:
         note = (
-            f"{MOST_EPISODES:,} of {len(frame):,} are shown: first those that are not ok, then those that "
+            f"{most:,} of {len(of.run.records):,} are shown: first those that are not ok, then those that "
             f"took longest. All of them: {way_to(of.run, 'episodes')}"
         )
     caption = "Episodes: service and waits are summed over calls, which may be under way at the same time"
@@ -109,7 +104,7 @@ def episodes_of(of: Figures) -> Part:
 
 def errors_of(of: Figures) -> list[Part]:
     """Return the errors of a run by kind, and its failed calls."""
-    attempts, calls = of.run.attempts, of.own_calls
+    attempts, calls = of.run.attempts, of.run.calls
     bad = attempts[attempts["error_kind"].notna()]
     parts: list[Part] = []
     if len(bad):
@@ -145,7 +140,7 @@ def errors_of(of: Figures) -> list[Part]:
                 [row for _, row in sorted(rows, key=lambda each: -each[0])],
             )
         )
-    failed = calls[calls["status"] == Status.FAILED.value]
+    failed = calls[(calls["status"] == Status.FAILED.value) & ~reused(calls)]
     if len(failed):
         rest = way_to(of.run, "calls")
         cells, note = cut([_failed(row) for row in failed.itertuples(index=False)], MOST_ERRORS, rest)
@@ -226,7 +221,7 @@ def error_of(text: Any, most: int = 500) -> str:
     return "" if is_missing(text) else plain(text, most)
 
 
-def way_to(run: Run, frame: str) -> str:
+def way_to(run: Ran, frame: str) -> str:
     """Return how to get a whole frame of a run."""
     if run.store in (None, "memory://"):
         return f"run.{frame}, or run.save(folder)"

@@ -1,15 +1,15 @@
-"""From the rows of a study to what is drawn: knobs and measures, their units, and means over repeats."""
+"""The rows of a study: knobs and measures, their units, and means over repeats."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.intervals import Mean, mean_of_settings
-from toolkit.plots.letters import number, shown
-from toolkit.runs import counted
+from toolkit.wording import counted, number, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,13 +45,54 @@ _UNITS = {
 """Of knobs, by the ends of their names."""
 
 
+def cells_of(study: Any, columns: Iterable[str]) -> pd.DataFrame:
+    """Return the cells of a study: a row for each cell and repeat.
+
+    Parameters
+    ----------
+    study : Sweep or DataFrame
+        Anything with ``.cells``, or the cells themselves.
+    columns : iterable of str
+        Those that the plot is to show.
+
+    Raises
+    ------
+    ConfigError
+        If these are no cells, or have no such column.
+    """
+    import pandas as pd
+
+    cells = study if isinstance(study, pd.DataFrame) else getattr(study, "cells", None)
+    if not isinstance(cells, pd.DataFrame):
+        raise ConfigError(
+            "a study is what tk.sweep gives, or a DataFrame with a row for each cell and repeat; "
+            f"this is a {type(study).__name__}"
+        )
+    known = [str(column) for column in cells.columns]
+    for column in columns:
+        if column not in known:
+            close = get_close_matches(str(column), known, n=1)
+            meant = f", did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(
+                f"the study has no column {column!r}{meant}; its columns are {', '.join(known) or '(none)'}"
+            )
+    return cells
+
+
 def label_of(column: str) -> str:
     """Return a column's name with its unit, as an axis is labelled."""
     if column in MEASURES:
         name, unit = MEASURES[column]
         return f"{name} ({unit})"
-    unit = next((unit for end, unit in _UNITS.items() if column.endswith(end)), "")
+    unit = unit_of(column)
     return f"{shown(column, 40)} ({unit})" if unit else shown(column, 40)
+
+
+def unit_of(column: str) -> str:
+    """Return the unit of a measure or a knob, or nothing."""
+    if column in MEASURES:
+        return MEASURES[column][1]
+    return next((unit for end, unit in _UNITS.items() if column.endswith(end)), "")
 
 
 def knobs_of(cells: pd.DataFrame) -> list[str]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from toolkit.parts import MOST_CHARACTERS, Absent, Beside, Fold, Part, Text, Writing
 from toolkit.records import Episode, EpisodeRecord
-from toolkit.reports.parts import Absent, Fold, Part, SideBySide, Text, Writing
-from toolkit.reports.tables import error_of, name_of, way_to
-from toolkit.reports.wording import plain
-from toolkit.runs import Run
+from toolkit.views.figures import Ran
+from toolkit.views.tables import error_of, name_of, way_to
+from toolkit.wording import plain
 
 MOST_SUMMARIES = 200
-MOST_CHARACTERS = 6000
-"""Of a summary."""
 REFERENCE = "Reference, written by a person"
 
 
@@ -21,19 +19,17 @@ def references_of(episodes: Sequence[Episode]) -> dict[str, str]:
     return {episode.id: episode.reference for episode in episodes if episode.reference}
 
 
-def summaries_of(run: Run, references: Mapping[str, str]) -> list[Part]:
+def summaries_of(run: Ran, references: Mapping[str, str], most: int = MOST_SUMMARIES) -> list[Part]:
     """Return the summaries of a run, each folded, with what a person wrote beside it."""
     if not run.records:
         return [Absent("Summaries", "There are none.")]
     parts: list[Part] = [
-        Fold(heading_of(record), [SideBySide(_writings(record, references))])
-        for record in run.records[:MOST_SUMMARIES]
+        Fold(heading_of(record), [Beside(_writings(record, references))]) for record in run.records[:most]
     ]
-    if len(run.records) > MOST_SUMMARIES:
+    if len(run.records) > most:
         parts.append(
             Text(
-                f"The first {MOST_SUMMARIES:,} of {len(run.records):,} are here. "
-                f"All of them: {way_to(run, 'episodes')}"
+                f"The first {most:,} of {len(run.records):,} are here. All of them: {way_to(run, 'episodes')}"
             )
         )
     return parts
@@ -58,7 +54,7 @@ def writing_of(record: EpisodeRecord | None, heading: str) -> Writing:
     if record is None:
         return Writing(heading, "", "not in this run")
     summary = record.summary
-    note = error_of(summary.error)
-    if not summary.text and not note:
-        note = "no text was kept"
-    return Writing(heading, plain(summary.text, MOST_CHARACTERS), note)
+    missing = error_of(summary.error)
+    if not summary.text and not missing:
+        missing = "no text was kept"
+    return Writing(heading, plain(summary.text, MOST_CHARACTERS), missing)
