@@ -127,15 +127,16 @@ def test_a_total_is_no_limit(input_tokens, output_tokens, tokens, limit):
 
 
 @pytest.mark.parametrize(
-    ("limit", "remaining", "kept"), [(7600, 8000, 7600), (400, 0, 0), (7000, 8000, None)]
+    ("limit", "remaining", "kept"),
+    [(7600, 8000, (7600, 500)), (400, 0, (0, 500)), (7000, 8000, None), (7000, 6421, (6421, 0))],
 )
 def test_rounded_tokens(limit, remaining, kept):
-    """Anthropic's remainder may be above the limit by what it is rounded by, and by no more."""
+    """Thousands are rounded, even above the limit, but by no more than half of one; other numbers are not."""
     headers = {
         "anthropic-ratelimit-output-tokens-limit": str(limit),
         "anthropic-ratelimit-output-tokens-remaining": str(remaining),
     }
-    found = [reading.remaining for reading in read_headers(headers, NOW).readings]
+    found = [(reading.remaining, reading.rounding) for reading in read_headers(headers, NOW).readings]
     assert found == ([] if kept is None else [kept])
 
 
