@@ -229,13 +229,23 @@ class Notebook:
 
     def theme(self, name: Literal["light", "dark"]) -> None:
         """Change JupyterLab's theme."""
+        self._wait_for_splash()
         self.command("apputils:change-theme", theme=THEMES[name])
         self.page.wait_for_function(
             "light => document.body.dataset.jpThemeLight === light", arg=str(name == "light").lower()
         )
+        self._wait_for_splash()
         # Until all of it is drawn anew: filters come a frame later than colours.
         frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         self.page.evaluate(f"() => {frames}.then(() => null)")
+
+    def _wait_for_splash(self) -> None:
+        """Wait until the picture that JupyterLab lays over a change of themes is gone.
+
+        It is taken away 200 ms after the change, and a second change within them has it taken away twice,
+        of which the second time is an error of a script.
+        """
+        self.page.wait_for_function("() => document.getElementById('jupyterlab-splash') === null")
 
     def restart(self) -> None:
         """Restart the kernel; outputs stay."""
