@@ -343,7 +343,7 @@ class LatencyModel:
         told = [shown]
         if isinstance(self.spread, Sequence):
             low, high = (100 * (_at(self.spread, p) - 1) for p in (0.1, 0.9))
-            told.append(f"spread {low:+.0f} to {high:+.0f} % (10 to 90 of 100)")
+            told.append(f"spread {low:+z.0f} to {high:+z.0f} % (10 to 90 of 100)")
         elif self.spread:
             told.append(f"spread {100 * self.spread:.3g} %")
         if isinstance(self.output_tokens, Mapping):
@@ -353,7 +353,7 @@ class LatencyModel:
             told.append(f"{self.output_tokens:g} output tokens")
         if self.fitted is not None:
             fit = self.fitted
-            told.append(f"fitted to {fit.calls} calls: R² {fit.r2:.2f}, median error {fit.median_error:.1%}")
+            told.append(f"fitted to {fit.calls} calls: R² {fit.r2:z.2f}, median error {fit.median_error:.1%}")
         return f"LatencyModel({', '.join(told)})"
 
 

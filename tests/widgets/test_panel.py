@@ -62,7 +62,7 @@ def test_it_shows_what_a_setting_would_come_to(
     panel = make_panel(episodes, scripted, latency=SECOND)
     idle(panel._predictor)
     found = plan(episodes, scripted, SECOND)
-    assert f"At least {found.bound_s:.1f} s bound by latency" in page(panel, "plan")
+    assert f"At least {found.bound_s:.1f} s bound by latency, on average" in page(panel, "plan")
     assert "No conflicts" in page(panel, "conflicts")
     assert "Simulated" in page(panel, "played")
     assert "<svg" in panel._face.pages["played"].value

@@ -61,8 +61,14 @@ def suggestions_html(prediction: Prediction) -> str:
     return panel_html(View("", parts=[Fold(f"Suggested: {settings_text(plan.suggested)}", [why])]))
 
 
+_BY_MEANS = frozenset({"cores", "latency", "memory", "slots"})
+"""Bounds that go by the mean time of calls: a run whose calls are shorter by chance takes less."""
+
+
 def _plan_tiles(plan: Plan) -> list[Tile]:
     bottleneck = "nothing is asked" if plan.bottleneck is None else f"bound by {_words(plan.bottleneck)}"
+    if plan.bottleneck in _BY_MEANS:
+        bottleneck += ", on average"
     most = "" if plan.cost_most_usd is None else f"{money(plan.cost_most_usd)} at most"
     at_once = [level for level in plan.levels if level.name == "requests"]
     return [
