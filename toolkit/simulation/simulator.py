@@ -25,7 +25,7 @@ from toolkit.runs import Run
 from toolkit.simulation.account import Account
 from toolkit.simulation.agenda import EPOCH, Agenda, VirtualClock
 from toolkit.simulation.batches import Batches, Prompted
-from toolkit.simulation.faults import Faults, SimulatedFault, chances
+from toolkit.simulation.faults import AT_ONCE, CROWDED, Faults, SimulatedFault, chances
 from toolkit.simulation.processes import Answer, Process, Steps, World, lanes
 from toolkit.simulation.stand_in import MadeUpTexts, Rehearsed
 
@@ -89,6 +89,7 @@ class Simulator:
             else None
         )
         self._world = World(self._agenda, self._stop, self._limiter, self._attempt, latency.overhead_s)
+        self._at_server = 0  # attempts that are being served
         self._source: Iterator[tuple[int, Episode | int]] = iter(())
         self._records: dict[int, EpisodeRecord] = {}
         self._ended_at = 0.0
@@ -253,15 +254,23 @@ class Simulator:
         seconds = self._latency.service_s(given, written, 1, service_chance)
         if fault is None and self._account is not None and seconds > self._config.request_timeout_s:
             fault = "timeout"
-        if fault is None:
-            self._agenda.after(seconds, lambda: done(reply))
+        most = self._latency.max_concurrent
+        if fault not in AT_ONCE and most is not None and self._at_server >= most:
+            fault = CROWDED
+        if fault in AT_ONCE:
+            error = SimulatedFault(self._faults.decision(fault))
+            self._agenda.after(self._faults.refused_after_s, lambda: answer(error))
             return
-        if fault == "timeout":
-            seconds = self._config.request_timeout_s
-        elif fault != "server_error":
-            seconds = self._faults.refused_after_s
-        error = SimulatedFault(self._faults.decision(fault))
-        self._agenda.after(seconds, lambda: answer(error))
+        self._at_server += 1
+
+        def ended() -> None:
+            self._at_server -= 1
+            if fault is None:
+                done(reply)
+            else:
+                answer(SimulatedFault(self._faults.decision(fault)))
+
+        self._agenda.after(self._config.request_timeout_s if fault == "timeout" else seconds, ended)
 
     # Stopping
 

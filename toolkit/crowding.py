@@ -1,0 +1,117 @@
+"""How many requests a server works on at once: what refusals say of it, by who was in flight beside them.
+
+A server with such a bound, shown in no header, refuses a request exactly when it works on so many others, and
+never answers more at once. A server that refuses by chance does so at any level. The two are told apart by
+the leases of whole runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from toolkit.runs import Run
+
+    Array = np.ndarray[Any, np.dtype[np.float64]]
+
+NEARLY = 0.9
+"""Share of the refusals that a bound has to explain: an odd one may have another cause."""
+CHANCE = 0.01
+"""A bound is claimed if refusals by chance would all have met crowded moments less often than that."""
+
+
+class Leases(NamedTuple):
+    """The leases of one run, in seconds of its limiter: begin and end of each.
+
+    Attributes
+    ----------
+    served : array, shape (n, 2)
+        Those that ended in an answer, or in a failure of another kind.
+    refused : array, shape (n, 2)
+        Those whose refusals said that too much was in flight.
+    others : array, shape (n, 2)
+        Refused for other reasons.
+    """
+
+    served: Array
+    refused: Array
+    others: Array
+
+
+def max_concurrent_of(runs: Iterable[Run]) -> int | None:
+    r"""Return how many requests the server of these runs works on at once; None if they do not show it.
+
+    It is the number :math:`C` of requests that were served while nearly every refusal was on its way. It is
+    claimed unless more than that were served at once in any of the runs, as far as times tell, which are the
+    client's: a request is at the server for less than its lease, by what a refusal takes there and back. And
+    unless chance explains the refusals as well: if :math:`m` of all :math:`n` attempts had so many others
+    beside them, :math:`k` refusals at random all do with a probability of about :math:`(m / n)^k`.
+    """
+    import numpy as np
+
+    found = [leases for run in runs if (leases := leases_of(run)) is not None]
+    beside = np.concatenate([_most(leases.refused, leases.served) for leases in found] or [np.empty(0)])
+    if not len(beside):
+        return None
+    bound = int(np.sort(beside)[int((1 - NEARLY) * len(beside))])
+    usual_s = float(np.median(np.concatenate([np.diff(leases.refused).ravel() for leases in found])))
+    crowded = attempts = 0
+    for leases in found:
+        trip_s = float(np.diff(leases.refused).max()) if len(leases.refused) else usual_s
+        at_server = leases.served + np.array([trip_s / 2, -trip_s / 2])
+        at_server = at_server[at_server[:, 0] < at_server[:, 1]]
+        if _most(at_server, at_server).max(initial=0) > bound:
+            return None
+        tried = np.concatenate(leases)
+        arriving = np.minimum(tried, tried[:, :1] + trip_s)
+        crowded += int((_most(arriving, tried) > bound).sum())  # itself and so many others
+        attempts += len(tried)
+    explained = int((beside >= bound).sum())
+    return bound if bound and (crowded / attempts) ** explained <= CHANCE else None
+
+
+def leases_of(run: Run) -> Leases | None:
+    """Return the leases of a run; None if it was not alone on its quota key, so that much is not known."""
+    import numpy as np
+
+    begun: dict[tuple[str, int | None], float] = {}
+    ended: dict[str, list[tuple[float, float]]] = {"settled": [], "refused": []}
+    cuts = []
+    for event in run.limit_events:
+        lease = event.quota_key, event.lease_id
+        if event.event == "admitted":
+            begun[lease] = event.t_s
+            if event.in_flight != len(begun):
+                return None
+        elif event.event == "cut":
+            cuts.append(event.t_s)
+        elif event.lease_id is not None and lease in begun:
+            began = begun.pop(lease)
+            if event.event in ended:
+                ended[event.event].append((began, event.t_s))
+    served, refused = (np.array(ended[name], dtype="float64").reshape(-1, 2) for name in ended)
+    # A refusal of this kind cuts the cap on requests in flight, or was in flight when another one did.
+    cut = np.searchsorted(cuts, refused[:, 0], side="left") < np.searchsorted(cuts, refused[:, 1], side="right")
+    return Leases(served, refused[cut], refused[~cut])
+
+
+def _most(spans: Array, among: Array) -> Array:
+    """Return for each span how many of the others there were at once within it, at the most."""
+    import numpy as np
+
+    times = among.ravel()
+    steps = np.tile([1, -1], len(among))
+    order = np.lexsort((steps, times))  # who ends makes room for who begins in the same moment
+    times, levels = times[order], np.cumsum(steps[order])
+    first = np.searchsorted(times, spans[:, 0], side="right") - 1
+    last = np.searchsorted(times, spans[:, 1], side="left")
+    return np.array(
+        [
+            max(levels[max(0, start) : end].max(initial=0), 0) if end else 0
+            for start, end in zip(first, last, strict=True)
+        ],
+        dtype="float64",
+    )
