@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NEARLY = 0.9
 """Share of the refusals that a bound has to explain: an odd one may have another cause."""
-CHANCE = 0.01
+CHANCE = 0.05
 """A bound is claimed if refusals by chance would all have met crowded moments less often than that."""
 
 

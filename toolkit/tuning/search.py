@@ -32,6 +32,7 @@ from toolkit.tuning.rungs import (
     affordable,
     first_settings,
     make_rungs,
+    pilot_rung,
 )
 from toolkit.tuning.tuned import Tuned
 
@@ -161,7 +162,8 @@ def tune(
     begin = first_settings(total, really, len(pilots)) if chosen_goal.simulated else really
     begin, repeats = affordable(begin, len(known), repeats, tuning.affordable_episodes())
     rungs = make_rungs(begin, len(known), repeats)
-    whole_runs = math.ceil((sum(rung.work for rung in rungs) + len(pilots) * rungs[0].episodes) / len(known))
+    flown = sum(pilot_rung(rungs, rungs[0], cell.config.summary_batch_size).episodes for cell in pilots)
+    whole_runs = math.ceil((sum(rung.work for rung in rungs) + flown) / len(known))
     check_consent(
         ends,
         repeats,
