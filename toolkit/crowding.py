@@ -44,11 +44,11 @@ class Leases(NamedTuple):
 def max_concurrent_of(runs: Iterable[Run]) -> int | None:
     r"""Return how many requests the server of these runs works on at once; None if they do not show it.
 
-    It is the number :math:`C` of requests that were served while nearly every refusal was on its way. It is
-    claimed unless more than that were served at once in any of the runs, as far as times tell, which are the
-    client's: a request is at the server for less than its lease, by what a refusal takes there and back. And
-    unless chance explains the refusals as well: if :math:`m` of all :math:`n` attempts had so many others
-    beside them, :math:`k` refusals at random all do with a probability of about :math:`(m / n)^k`.
+    It is the number :math:`C` of requests that were served while nearly every refusal was on its way, and the
+    most that were ever served at once in any of the runs. Times are the client's: a request is at the server
+    for less than its lease, by what a refusal takes there and back. Nor is it claimed if chance explains the
+    refusals as well: where :math:`m` of all :math:`n` attempts had so many others beside them, :math:`k`
+    refusals at random all do with a probability of about :math:`(m / n)^k`.
     """
     import numpy as np
 
@@ -58,19 +58,19 @@ def max_concurrent_of(runs: Iterable[Run]) -> int | None:
         return None
     bound = int(np.sort(beside)[int((1 - NEARLY) * len(beside))])
     usual_s = float(np.median(np.concatenate([np.diff(leases.refused).ravel() for leases in found])))
-    crowded = attempts = 0
+    at_once = crowded = attempts = 0
     for leases in found:
         trip_s = float(np.diff(leases.refused).max()) if len(leases.refused) else usual_s
         at_server = leases.served + np.array([trip_s / 2, -trip_s / 2])
         at_server = at_server[at_server[:, 0] < at_server[:, 1]]
-        if _most(at_server, at_server).max(initial=0) > bound:
-            return None
+        at_once = max(at_once, int(_most(at_server, at_server).max(initial=0)))
         tried = np.concatenate(leases)
         arriving = np.minimum(tried, tried[:, :1] + trip_s)
         crowded += int((_most(arriving, tried) > bound).sum())  # itself and so many others
         attempts += len(tried)
     explained = int((beside >= bound).sum())
-    return bound if bound and (crowded / attempts) ** explained <= CHANCE else None
+    by_chance = (crowded / attempts) ** explained
+    return bound if bound == at_once and bound and by_chance <= CHANCE else None
 
 
 def leases_of(run: Run) -> Leases | None:
