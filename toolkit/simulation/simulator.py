@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import astuple, replace
 from typing import Any, cast
 
@@ -254,23 +254,39 @@ class Simulator:
         seconds = self._latency.service_s(given, written, 1, service_chance)
         if fault is None and self._account is not None and seconds > self._config.request_timeout_s:
             fault = "timeout"
-        most = self._latency.max_concurrent
-        if fault not in AT_ONCE and most is not None and self._at_server >= most:
-            fault = CROWDED
-        if fault in AT_ONCE:
-            error = SimulatedFault(self._faults.decision(fault))
-            self._agenda.after(self._faults.refused_after_s, lambda: answer(error))
-            return
-        self._at_server += 1
+        takes_s = self._config.request_timeout_s if fault == "timeout" else seconds
+        self._send(fault, takes_s, fault_chance, lambda: done(reply), answer)
 
-        def ended() -> None:
+    def _send(
+        self, fault: str | None, takes_s: float, chance: float, done: Callable[[], None], answer: Answer
+    ) -> None:
+        """Have a request served for so long, or refused; ``chance`` says when it arrives."""
+        most, refused_s = self._latency.max_concurrent, self._faults.refused_after_s
+        begun = self._clock.now()
+
+        def fail(kind: str) -> None:
+            answer(SimulatedFault(self._faults.decision(kind)))
+
+        def arrive() -> None:
+            crowded = most is not None and self._at_server >= most
+            refusal = fault if fault in AT_ONCE else CROWDED if crowded else None
+            if refusal is not None:
+                self._agenda.at(begun + refused_s, lambda: fail(refusal))
+                return
+            self._at_server += 1
+            self._agenda.at(begun + takes_s, leave)
+
+        def leave() -> None:
             self._at_server -= 1
             if fault is None:
-                done(reply)
+                done()
             else:
-                answer(SimulatedFault(self._faults.decision(fault)))
+                fail(fault)
 
-        self._agenda.after(self._config.request_timeout_s if fault == "timeout" else seconds, ended)
+        if most is None:
+            arrive()
+        else:  # of requests that are sent together, those are served that arrive first, in whatever order
+            self._agenda.after(chance * min(refused_s, takes_s) / 2, arrive)
 
     # Stopping
 
