@@ -21,7 +21,7 @@ NEARLY = 0.9
 """Share of the refusals that a bound has to explain: an odd one may have another cause."""
 CHANCE = 0.05
 """How likely it may be at most that refusals at random all met moments so crowded. Of 4,000 fits to simulated
-runs at 1 to 5 % of random refusals, five then claimed a bound; without this test 111 did."""
+runs with 1 to 5 % of random refusals, 8 claim a bound; without this test 109 did."""
 
 
 class Leases(NamedTuple):

@@ -89,7 +89,8 @@ def tune(
         Of the order of the episodes, and of what is left to chance.
     latency : LatencyModel or float, optional
         What the first predictions go by, a model or the seconds of each call; by default two settings of each
-        model are run first, and it is fitted to them.
+        model, the ends of the grid, are run first, over as many episodes as they work on at a time, and it is
+        fitted to them.
     name : str, optional
         Tunings with one name go on from each other's runs; by default those of the same settings, episodes
         and goal.
