@@ -12,6 +12,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from toolkit.arguments import check_kind
+from toolkit.crowding import max_concurrent_of
 from toolkit.errors import ConfigError, nearest_name
 from toolkit.files import write_whole
 from toolkit.fitting import (
@@ -98,6 +99,9 @@ class LatencyModel:
     input_scale : float or None
         What the server counts for a prompt, by the provider's first estimate. None: as much, and four bytes a
         token where the provider knows no vocabulary.
+    max_concurrent : int or None
+        Requests that a server works on at once; it refuses more. None: no bound is known. Local models have
+        none: what comes above a batch waits.
     fitted : Fit or None
         None if the model was stated.
 
@@ -118,6 +122,7 @@ class LatencyModel:
     episode_gap_s: float = 0.0
     run_s: float = 0.0
     input_scale: float | None = None
+    max_concurrent: int | None = None
     fitted: Fit | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -125,6 +130,9 @@ class LatencyModel:
             _check(name, getattr(self, name))
         if self.input_scale is not None:
             _check("input_scale", self.input_scale, above_zero=True)
+        most = self.max_concurrent
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ConfigError(f"latency: max_concurrent={most!r} must be a whole number from 1 on, or None")
         if isinstance(self.spread, Sequence):
             object.__setattr__(self, "spread", _quantiles("spread", self.spread))
         else:
@@ -157,9 +165,9 @@ class LatencyModel:
         Parameters
         ----------
         measured : DataFrame or Run
-            Frames ``calls``, or whole runs, which also tell what a run takes beside its calls and how a
-            server's count of prompts differs from the estimate. Only calls that went well and were not
-            reused enter.
+            Frames ``calls``, or whole runs, which also tell what a run takes beside its calls, how a
+            server's count of prompts differs from the estimate, and how many requests it works on at once,
+            if it refused more. Only calls that went well and were not reused enter.
 
         Returns
         -------
@@ -210,6 +218,7 @@ class LatencyModel:
             episode_gap_s=median(np.concatenate([episode for _, episode in gaps])),
             run_s=median(run_s),
             input_scale=input_scale_of(runs),
+            max_concurrent=max_concurrent_of(runs),
             fitted=Fit(
                 calls=len(calls),
                 r2=float(
@@ -351,6 +360,8 @@ class LatencyModel:
             told.append(f"{', '.join(lengths)} output tokens")
         elif self.output_tokens is not None:
             told.append(f"{self.output_tokens:g} output tokens")
+        if self.max_concurrent is not None:
+            told.append(f"at most {counted(self.max_concurrent, 'request')} at once")
         if self.fitted is not None:
             fit = self.fitted
             told.append(f"fitted to {fit.calls} calls: R² {fit.r2:z.2f}, median error {fit.median_error:.1%}")

@@ -9,8 +9,8 @@ measurements was partly lucky.
 Prints a table and, last, one JSON line: settings really run and their share, seconds of both settings with
 their spread, how much slower the one that ``tune`` found is, and what each way took. ``--brief`` takes 24
 settings. The script chooses texts, service times and a quota that leaves the slots and the two levels of
-parallelism to bind. ``--hidden-cap 6`` shows a weakness: what the server refuses and tells nobody, no
-simulation knows.
+parallelism to bind. With ``--hidden-cap 6`` the server refuses more than six at a time and tells nobody: a
+simulation knows it only from runs that met it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
         "--hidden-cap",
         type=int,
         metavar="N",
-        help="the server refuses more than N at a time, which no simulation knows",
+        help="the server refuses more than N at a time and tells nobody",
     )
     chosen = parser.parse_args()
     over, texts = BRIEF if chosen.brief else OVER, episodes()

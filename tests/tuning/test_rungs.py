@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.tuning.predicting import estimate
-from toolkit.tuning.rungs import FINALISTS, affordable, first_settings, make_rungs
+from toolkit.tuning.rungs import FINALISTS, affordable, first_settings, make_rungs, pilot_rung
 
 COUNTS = st.integers(1, 500)
 
@@ -67,3 +67,16 @@ def test_what_was_not_measured_is_corrected_by_the_usual_error() -> None:
 def test_a_prediction_of_nothing_is_no_ratio() -> None:
     """A cost of zero cannot be carried over by division."""
     assert estimate({1: 0.0}, {1: 0.0}, {1: 0.0}) == {1: 0.0}
+
+
+@given(episodes=st.integers(1, 100), at_a_time=st.integers(1, 200), place=st.integers(0, 2))
+def test_pilots_have_as_many_episodes_as_they_work_on(episodes: int, at_a_time: int, place: int) -> None:
+    """From a rung on, the first one that is wide enough; all episodes, if none is."""
+    rungs = make_rungs(4, episodes, 2)
+    begin = rungs[min(place, len(rungs) - 1)]
+    own = pilot_rung(rungs, begin, at_a_time)
+    assert own.repeats == 1
+    assert own.episodes >= max(begin.episodes, min(at_a_time, episodes))
+    assert all(
+        rung.episodes < max(begin.episodes, at_a_time) for rung in rungs if rung.episodes < own.episodes
+    )

@@ -19,6 +19,7 @@ from toolkit.latency import LatencyModel
 from toolkit.providers.scripted import ScriptedSummarizationProvider
 from toolkit.records import Episode
 from toolkit.runs import Run
+from toolkit.simulation import simulate
 from toolkit.sweeps import sweep
 from toolkit.sweeps.cells import make_cells
 from toolkit.testing import ApiServer
@@ -82,6 +83,59 @@ def test_a_stated_latency_saves_the_pilots(scripted: Any) -> None:
     best = scripted(OVER, latency=LatencyModel(base_s=1.0, output_tokens=10))
     assert best.config.chunk_tokens == 128
     assert all(tokens >= 96 for tokens, _ in scripted.asked)
+
+
+def test_pilots_put_as_much_in_flight_as_they_can(scripted: Any) -> None:
+    """The narrow end goes over a quarter of the episodes, the wide one over all that it works on."""
+    best = scripted({"summary_batch_size": [1, 2, 3, 4, 5, 6, 7, 8], "chunk_tokens": [32, 128]})
+    flown = [
+        (row["summary_batch_size"], len(study.runs[int(row["cell"]), 1].records))
+        for study in best.sweeps[:2]
+        for row in study.cells.to_dict("records")
+    ]
+    assert flown == [(1, 2), (8, 8)]
+
+
+def test_pilots_of_each_model_are_warm(scripted: Any) -> None:
+    """Whichever flight they are in: one call before all that is measured, for each model."""
+    warmed: list[str] = []
+
+    def script(config: Config) -> dict[str, Any]:
+        def seconds(request: Any) -> float:
+            if request.episode_id == "warm-up":
+                warmed.append(config.model)
+            return 1.0
+
+        return {"latency_s": seconds}
+
+    scripted({"model": ["one", "two"], "summary_batch_size": [1, 8]}, script=script, really=4)
+    assert sorted(warmed) == ["one", "two"]
+
+
+def test_predictions_know_what_a_server_works_on_at_once(episodes: list[Episode]) -> None:
+    """Learned from runs that met the bound; before, more slots look faster than they are."""
+
+    def hosted(slots: int) -> Config:
+        return Config(
+            provider="openai",
+            model="gpt-4o-mini",
+            openai_max_concurrent_requests=slots,
+            summary_batch_size=8,
+            chunk_tokens=64,
+        )
+
+    truth = LatencyModel(base_s=0.5, spread=0.2, output_tokens=20, max_concurrent=3)
+    runs = {slots: simulate(episodes, hosted(slots), latency=truth, seed=slots) for slots in (2, 3, 8)}
+    cells = make_cells(hosted(2), episodes, {"openai_max_concurrent_requests": [3, 8]}, None, None, 0)
+    found = []
+    for met in ([2], [2, 8]):
+        predictor = Predictor(hosted(2), read_goal("throughput"), 0, None, None)
+        assert predictor.learn((hosted(slots), runs[slots]) for slots in met) == {}
+        found.append(predictor.predict(cells, episodes))
+    unaware, aware = found
+    assert unaware[2] > 1.5 * unaware[1]
+    assert aware[2] < aware[1]
+    assert aware[1] == pytest.approx(unaware[1], rel=0.05)
 
 
 def test_a_wrong_latency_is_found_out(scripted: Any) -> None:

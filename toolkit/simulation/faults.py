@@ -10,6 +10,10 @@ from toolkit.errors import ConfigError, RateLimited, TransientError
 from toolkit.protocols import Retry, RetryDecision
 
 _RATES = ("rate_limited", "overloaded", "server_error", "timeout")
+CROWDED = "crowded"
+"""What comes above ``LatencyModel.max_concurrent``: not by chance."""
+AT_ONCE = frozenset({"rate_limited", "overloaded", CROWDED})
+"""Refused without being served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Faults:
     retry_after_s : float or None
         What a 429 asks to wait; None: it does not say.
     refused_after_s : float
-        How soon "at once" is.
+        How soon "at once" is; also for what comes above a latency model's ``max_concurrent``.
     """
 
     rate_limited: float = 0.0
@@ -66,6 +70,9 @@ class Faults:
         if fault == "rate_limited":
             error = RateLimited("simulated: too many requests", retry_after_s=self.retry_after_s)
             return RetryDecision(error, Retry.RATE_LIMITED, self.retry_after_s, 429, limit_hit="requests")
+        if fault == CROWDED:  # as servers do, it does not say when to come again
+            error = RateLimited("simulated: too many requests at once")
+            return RetryDecision(error, Retry.RATE_LIMITED, status_code=429, limit_hit="concurrency")
         if fault == "overloaded":
             return RetryDecision(TransientError("simulated: overloaded"), Retry.TRANSIENT, status_code=503)
         if fault == "server_error":

@@ -100,7 +100,9 @@ def simulate(
     Notes
     -----
     Answers in the store are not reused and budgets bound nothing here. Limits are those of the config, full
-    at the beginning, and the server keeps to the law that it states.
+    at the beginning, and the server keeps to the law that it states. What a server works on at once and tells
+    nobody (``LatencyModel.max_concurrent``) is found out anew in each simulation, by a limiter that has not
+    met it: a real one that has is refused less.
 
     How well it predicts has been measured (``tests/benchmarks/bench_prediction.py`` for hosted models,
     ``bench_local_sweep.py`` for a local one). A local model's times vary more from run to run than a

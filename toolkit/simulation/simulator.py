@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import astuple, replace
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ from toolkit.runs import Run
 from toolkit.simulation.account import Account
 from toolkit.simulation.agenda import EPOCH, Agenda, VirtualClock
 from toolkit.simulation.batches import Batches, Prompted
-from toolkit.simulation.faults import Faults, SimulatedFault, chances
+from toolkit.simulation.faults import AT_ONCE, CROWDED, Faults, SimulatedFault, chances
 from toolkit.simulation.processes import Answer, Process, Steps, World, lanes
 from toolkit.simulation.stand_in import MadeUpTexts, Rehearsed
 
@@ -89,6 +89,7 @@ class Simulator:
             else None
         )
         self._world = World(self._agenda, self._stop, self._limiter, self._attempt, latency.overhead_s)
+        self._at_server = 0  # attempts that are being served
         self._source: Iterator[tuple[int, Episode | int]] = iter(())
         self._records: dict[int, EpisodeRecord] = {}
         self._ended_at = 0.0
@@ -253,15 +254,39 @@ class Simulator:
         seconds = self._latency.service_s(given, written, 1, service_chance)
         if fault is None and self._account is not None and seconds > self._config.request_timeout_s:
             fault = "timeout"
-        if fault is None:
-            self._agenda.after(seconds, lambda: done(reply))
-            return
-        if fault == "timeout":
-            seconds = self._config.request_timeout_s
-        elif fault != "server_error":
-            seconds = self._faults.refused_after_s
-        error = SimulatedFault(self._faults.decision(fault))
-        self._agenda.after(seconds, lambda: answer(error))
+        takes_s = self._config.request_timeout_s if fault == "timeout" else seconds
+        self._send(fault, takes_s, fault_chance, lambda: done(reply), answer)
+
+    def _send(
+        self, fault: str | None, takes_s: float, chance: float, done: Callable[[], None], answer: Answer
+    ) -> None:
+        """Have a request served for so long, or refused; ``chance`` says when it arrives."""
+        most, refused_s = self._latency.max_concurrent, self._faults.refused_after_s
+        begun = self._clock.now()
+
+        def fail(kind: str) -> None:
+            answer(SimulatedFault(self._faults.decision(kind)))
+
+        def arrive() -> None:
+            crowded = most is not None and self._at_server >= most
+            refusal = fault if fault in AT_ONCE else CROWDED if crowded else None
+            if refusal is not None:
+                self._agenda.at(begun + refused_s, lambda: fail(refusal))
+                return
+            self._at_server += 1
+            self._agenda.at(begun + takes_s, leave)
+
+        def leave() -> None:
+            self._at_server -= 1
+            if fault is None:
+                done()
+            else:
+                fail(fault)
+
+        if most is None:
+            arrive()
+        else:  # of requests that are sent together, those are served that arrive first, in whatever order
+            self._agenda.after(chance * min(refused_s, takes_s) / 2, arrive)
 
     # Stopping
 

@@ -19,7 +19,7 @@ from toolkit.sweeps.measuring import endpoint_of
 from toolkit.sweeps.spending import Budget, MakeProvider
 from toolkit.tuning.goals import Goal
 from toolkit.tuning.predicting import Endpoint, Predictor, estimate
-from toolkit.tuning.rungs import Rung
+from toolkit.tuning.rungs import Rung, pilot_rung
 from toolkit.tuning.tuned import Evidence, Tuned
 from toolkit.wording import counted
 
@@ -78,6 +78,7 @@ class Climb:
         self._predicted: dict[int, float] = {}
         self._going: list[Cell] = []
         self._sweeps: list[Sweep] = []
+        self._warm: set[Endpoint] = set()
         self._error: str | None = None
 
     # Beginning
@@ -106,10 +107,17 @@ class Climb:
         for rung in rungs:
             if not pilots or self._stopped:
                 break
-            self._run(pilots, rung._replace(repeats=1))
+            flights: dict[Rung, list[Cell]] = {}
+            for cell in pilots:
+                own = pilot_rung(rungs, rung, cell.config.summary_batch_size)
+                flights.setdefault(own, []).append(cell)
+            found: dict[Endpoint, str] = {}
+            for own, cells in flights.items():
+                if not self._stopped:
+                    self._run(cells, own)
+                    found = self._learn()
             # A model of which all pilots fail is out; the others are tuned without it.
             pilots = [cell for cell in pilots if not self._known[cell.number].broken]
-            found = self._learn()
             problem = next(
                 (found[one] for cell in pilots if (one := endpoint_of(cell.config)) in found), None
             )
@@ -214,6 +222,7 @@ class Climb:
                 budget_calls=self._budget.calls,
                 budget_name=config.budget_name or f"tune {self.id}",
             )
+        endpoints = {endpoint_of(cell.config) for cell in cells}
         study = sweep(
             self._episodes[: rung.episodes],
             config,
@@ -223,12 +232,13 @@ class Climb:
             name=f"tune {self.id}",
             confirm=True,
             score=self._goal.score,
-            warm_up=not self._sweeps,
+            warm_up=not endpoints <= self._warm,
             provider=self._provider,
             progress=self._progress,
             clock=self._clock,
         )
         self._sweeps.append(study)
+        self._warm |= endpoints
         means = study.means(self._goal.measure)
         rows = study.cells
         for place, cell in enumerate(cells):

@@ -6,6 +6,7 @@ Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparamet
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 STEPS = (4, 2, 1)
@@ -43,6 +44,16 @@ def make_rungs(settings: int, episodes: int, repeats: int) -> list[Rung]:
         rungs = [rung._replace(settings=max(2, rung.settings)) for rung in rungs]
     rungs[-1] = rungs[-1]._replace(repeats=repeats)
     return rungs
+
+
+def pilot_rung(rungs: Sequence[Rung], begin: Rung, at_a_time: int) -> Rung:
+    """Return over how many episodes a pilot is run: from a rung on, as many as it works on at a time.
+
+    Over fewer it would put less in flight than it can, and a server that refuses so much would not be found
+    out before there is nothing left to run.
+    """
+    wide = (rung for rung in rungs if rung.episodes >= max(begin.episodes, at_a_time))
+    return next(wide, rungs[-1])._replace(repeats=1)
 
 
 def affordable(settings: int, episodes: int, repeats: int, most_episodes: float) -> tuple[int, int]:

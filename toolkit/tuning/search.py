@@ -32,6 +32,7 @@ from toolkit.tuning.rungs import (
     affordable,
     first_settings,
     make_rungs,
+    pilot_rung,
 )
 from toolkit.tuning.tuned import Tuned
 
@@ -88,7 +89,8 @@ def tune(
         Of the order of the episodes, and of what is left to chance.
     latency : LatencyModel or float, optional
         What the first predictions go by, a model or the seconds of each call; by default two settings of each
-        model are run first, and it is fitted to them.
+        model, the ends of the grid, are run first, over as many episodes as they work on at a time, and it is
+        fitted to them.
     name : str, optional
         Tunings with one name go on from each other's runs; by default those of the same settings, episodes
         and goal.
@@ -161,7 +163,8 @@ def tune(
     begin = first_settings(total, really, len(pilots)) if chosen_goal.simulated else really
     begin, repeats = affordable(begin, len(known), repeats, tuning.affordable_episodes())
     rungs = make_rungs(begin, len(known), repeats)
-    whole_runs = math.ceil((sum(rung.work for rung in rungs) + len(pilots) * rungs[0].episodes) / len(known))
+    flown = sum(pilot_rung(rungs, rungs[0], cell.config.summary_batch_size).episodes for cell in pilots)
+    whole_runs = math.ceil((sum(rung.work for rung in rungs) + flown) / len(known))
     check_consent(
         ends,
         repeats,
