@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from toolkit import plots
 from toolkit.errors import ConfigError
@@ -72,6 +73,21 @@ def test_rows_are_the_episodes_in_order_of_their_start(make: SimpleNamespace) ->
     ax = plots.timeline(make.run(calls))
     assert [text.get_text() for text in ax.get_yticklabels()] == ["early", "late"]
     assert ax.yaxis_inverted()
+
+
+@pytest.mark.parametrize("draw", [plots.timeline, plots.throughput])
+@pytest.mark.parametrize("lengths", [(9.0, 4.0), (4.0, 9.0)], ids=["longest first", "longest last"])
+def test_axes_that_are_shared_show_the_longest(
+    draw: Any, lengths: tuple[float, float], make: SimpleNamespace
+) -> None:
+    """Runs beside each other on one axis of time are all seen to their ends."""
+    figure = Figure()
+    axes = figure.subplots(1, 2, sharex=True)
+    for ax, seconds in zip(axes, lengths, strict=True):
+        draw(make.run([make.call(0.0, "e1", service_s=seconds, output_tokens=9)]), ax=ax)
+    assert axes[0].get_xlim()[1] >= 9.0
+    alone = draw(make.run([make.call(0.0, "e1", service_s=4.0, output_tokens=9)]), ax=Figure().subplots())
+    assert alone.get_xlim()[1] < 9.0
 
 
 def test_ends_are_marked(make: SimpleNamespace) -> None:

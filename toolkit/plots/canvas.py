@@ -27,6 +27,14 @@ def axes_for(ax: Axes | None) -> Axes:
     return new
 
 
+def reach(ax: Axes, right: float) -> None:
+    """Let the horizontal axis go from 0 to here, or as far as what is drawn in Axes that share it."""
+    shared = ax.get_shared_x_axes().get_siblings(ax)
+    if any(other.has_data() for other in shared if other is not ax):
+        right = max(right, ax.get_xlim()[1])
+    ax.set_xlim(0, right)
+
+
 def finish(
     ax: Axes,
     title: str,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from toolkit.errors import ConfigError
 from toolkit.metrics import reused, seconds_of
 from toolkit.plots import look
-from toolkit.plots.canvas import axes_for, finish, name_ticks, say_nothing_to_draw
+from toolkit.plots.canvas import axes_for, finish, name_ticks, reach, say_nothing_to_draw
 from toolkit.plots.sources import notes_of, timed_calls, title_of
 from toolkit.plots.steps import mean_number
 
@@ -87,7 +87,7 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
     # A single bar is not to fill the plot.
     room = max(0.0, 4 - starts[-1]) / 2
     ax.set_ylim(starts[-1] + room, -room)
-    ax.set_xlim(0, _right(calls))
+    reach(ax, _right(calls))
     return finish(ax, title, notes, x=_TIME, y=by, legend=legend)
 
 
@@ -202,7 +202,7 @@ def _counted(ax: Axes, calls: pd.DataFrame, title: str, notes: list[str]) -> Axe
             area.set_hatch_linewidth(look.HATCH_WIDTH)
             legend.append((area, phase.label))
             bottom = bottom + level
-    ax.set_xlim(0, right)
+    reach(ax, right)
     ax.set_ylim(bottom=0)
     notes = [*notes, "counted: too many for a bar each"]
     # The legend stands in the order of the areas: the uppermost first.

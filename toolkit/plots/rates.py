@@ -9,7 +9,7 @@ from toolkit import metrics, wording
 from toolkit.errors import ConfigError
 from toolkit.metrics import made
 from toolkit.plots import look
-from toolkit.plots.canvas import axes_for, finish, say_nothing_to_draw
+from toolkit.plots.canvas import axes_for, finish, reach, say_nothing_to_draw
 from toolkit.plots.sources import name_of, notes_of, runs_of, timed_calls, title_of
 from toolkit.plots.steps import changes
 
@@ -101,7 +101,7 @@ def throughput(
     if not legend:
         say_nothing_to_draw(ax, "no call brought a new reply")
         return finish(ax, title, notes, x=_TIME, y=label)
-    ax.set_xlim(0, max(table.index[-1] + width for table in tables if len(table)))
+    reach(ax, max(table.index[-1] + width for table in tables if len(table)))
     if one and limit:
         legend += _limit_line(ax, several[0], limit, unit)
     notes.append(f"intervals of {wording.seconds(width)}")
