@@ -153,6 +153,7 @@ def test_a_wrong_latency_is_found_out(scripted: Any) -> None:
     assert best.config.chunk_tokens == 32
 
 
+@pytest.mark.slow
 def test_no_more_is_run_than_may_be(scripted: Any) -> None:
     """Pilots and those that come later included."""
     for really in (3, 6, 12):

@@ -339,6 +339,7 @@ def test_output_that_goes_nowhere_costs_no_result(
     assert sorted(path.name for path in Path("out").iterdir()) == FILES
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes break differently there")
 @pytest.mark.parametrize("case", ["all well", "all failed", "files broken"])
 def test_reader_that_leaves_changes_nothing(case: str, shows: Path) -> None:
@@ -362,6 +363,7 @@ def test_reader_that_leaves_changes_nothing(case: str, shows: Path) -> None:
     assert len(rows(Path("out/episodes.csv"))) == 2
 
 
+@pytest.mark.slow
 def test_letters_that_the_terminal_lacks_cost_no_result(shows: Path) -> None:
     """A summary in Chinese on a terminal that has ASCII only is shown with question marks, and kept whole."""
     (shows / "bees.txt").write_text("Mara: 蜜蜂跳舞。\n", encoding="utf-8")

@@ -646,6 +646,7 @@ def test_first_signal_drains_the_command(name: str, at_a_time: int, command: Sta
     assert f"{1 + at_a_time} of 4 episodes" in run.printed
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_command_ends_with_its_grace_time(name: str, command: StartCommand) -> None:
@@ -657,6 +658,7 @@ def test_command_ends_with_its_grace_time(name: str, command: StartCommand) -> N
     assert run.statuses() == ["ok"] + ["cancelled"] * 3
 
 
+@pytest.mark.slow
 @POSIX
 def test_what_is_ignored_stays_ignored(command: StartCommand) -> None:
     """A run under ``nohup`` goes on when its terminal is closed."""
@@ -669,6 +671,7 @@ def test_what_is_ignored_stays_ignored(command: StartCommand) -> None:
     assert run.statuses() == ["ok"] * 4
 
 
+@pytest.mark.slow
 @POSIX
 def test_ctrl_c_without_end_costs_no_file(shows: Path, command: StartCommand) -> None:
     """However often and fast it is pressed, even while files are written: each of them is there and whole."""
@@ -687,6 +690,7 @@ def test_ctrl_c_without_end_costs_no_file(shows: Path, command: StartCommand) ->
     assert (run.out / "summaries.md").read_text().count("\n## ") == 304
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe can be set there only")
 def test_reader_that_does_not_read_holds_nothing_up(shows: Path, command: StartCommand) -> None:
     """``toolkit run … | less``, and nobody pages on: Ctrl-C is heard, and what is done is in the files."""
