@@ -28,6 +28,10 @@ def test_a_sweep_is_explored(open_notebook: Callable[..., Any]) -> None:
     notebook.run(0)
     shown = notebook.run(1)
     expect(shown.locator("figure img")).to_have_count(1)
+    for theme in ("dark", "light"):  # a plot is drawn for paper, and turned over where all else is dark
+        notebook.theme(theme)
+        turned_over = shown.locator("figure img").evaluate("plot => getComputedStyle(plot).filter") != "none"
+        assert turned_over == (theme == "dark")
     notebook.pictures("explorer-heatmap", shown)
 
     shown.get_by_label("Plot").select_option("lines")
