@@ -55,7 +55,7 @@ def ratio(means: pd.DataFrame, knob: str) -> float | None:
     others = [name for name in GRID if name != knob and name in means]
     if knob not in means:
         return None
-    by = means.set_index([*others, knob])["makespan_s"].unstack(knob)
+    by = means.assign(all=0).set_index(["all", *others, knob])["makespan_s"].unstack(knob)
     return round(float((by[by.columns.min()] / by[by.columns.max()]).median()), 2)
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     episodes = tk.load_episodes(chosen.paths)
     grid, repeats = (BRIEF, 1) if chosen.brief else (GRID, chosen.repeats)
     if chosen.brief:
-        episodes = [episode for episode in episodes if episode.reference][:2]
+        episodes = [episode for episode in episodes if episode.reference][:3]
     settings = dict(parse_setting(setting) for setting in chosen.settings)
     config = tk.Config(**{"summary_max_tokens": MAX_TOKENS, **settings})
     study = tk.sweep(episodes, config, grid=grid, repeats=repeats)

@@ -103,8 +103,8 @@ def places(panel: Any, label: str, number: int) -> list[int]:
 
 
 def measure(drags: int, asks: int, lines: int, episodes: int) -> dict[str, Any]:
-    sys.path.insert(0, str(ROOT / "tests/browser"))
-    import conftest as harness
+    sys.path.insert(0, str(ROOT / "tests/shared"))
+    import lab_in_browser as harness
     import nbformat
     from playwright.sync_api import expect, sync_playwright
 

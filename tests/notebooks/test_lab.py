@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import copy_checkout
 
 from toolkit.cli import main
 from toolkit.errors import ConfigError
@@ -220,13 +220,7 @@ def test_wheel_and_editable_install_hold_the_notebooks(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv")
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
-    # Of a copy without what is not under version control, as a release would be.
-    checkout = tmp_path / "checkout"
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
-        checkout.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, checkout / name)
-    for name in ("toolkit", "notebooks", "data"):
-        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    checkout = copy_checkout(tmp_path / "checkout")
     ask = "from toolkit.lab import copy_samples, samples; print(samples()); copy_samples('{}')"
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     found = {}
