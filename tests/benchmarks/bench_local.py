@@ -78,7 +78,9 @@ def toolkit_calls(texts: list[str], provider: TransformersSummarizationProvider)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1, help="the two sides take turns so many times")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--brief", action="store_true", help="every third prompt")
+    chosen = parser.parse_args()
+    rounds, lengths = chosen.rounds, LENGTHS[:: 3 if chosen.brief else 1]
     weights = find_weights("smollm2-135m")
     tokenizer = AutoTokenizer.from_pretrained(weights.folder, local_files_only=True)
     with quiet_transformers():
@@ -88,10 +90,10 @@ def main() -> None:
     providers = {
         dtype: TransformersSummarizationProvider(Config(dtype=dtype)) for dtype in ("auto", "float32")
     }
-    prompts = [prompt_of(length, tokenizer) for length in LENGTHS]
+    prompts = [prompt_of(length, tokenizer) for length in lengths]
     # The provider adds the chat template; texts are shortened by what it adds, so that both sides read alike.
     added = len(providers["auto"]._input_ids("", "", ""))
-    texts = [tokenizer.decode(prompt_of(length - added, tokenizer)) for length in LENGTHS]
+    texts = [tokenizer.decode(prompt_of(length - added, tokenizer)) for length in lengths]
 
     rates: dict[str, list[float]] = {"plain float32 loop": [], "toolkit auto": [], "toolkit float32": []}
     texts_alone: dict[str, list[str]] = {}
@@ -120,7 +122,7 @@ def main() -> None:
         json.dumps(
             {
                 "benchmark": "local",
-                "chunks": len(LENGTHS),
+                "chunks": len(lengths),
                 "new_tokens": NEW_TOKENS,
                 "threads": torch.get_num_threads(),
                 "auto_dtype": providers["auto"]._loaded().engine.dtype,

@@ -87,6 +87,7 @@ def test_a_store_of_the_first_release_gets_the_tables_that_came_since(
         for statement in (
             "DROP TABLE sweeps",
             "DROP TABLE cells",
+            "DROP INDEX ix_calls_episode_id",
             "UPDATE alembic_version SET version_num = '0001'",
         ):
             connection.exec_driver_sql(statement)

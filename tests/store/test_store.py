@@ -257,6 +257,44 @@ def test_an_episode_is_found_with_its_calls(store: Store, make_call: New) -> Non
     assert store.find_episode("none") is None
 
 
+@pytest.mark.parametrize("among", [None, ["r1", "r2"]])
+def test_nothing_is_looked_for_row_by_row(
+    among: list[str] | None, sqlite_url: str, open_store: Callable[..., Store], make_call: New
+) -> None:
+    """Each look goes by an index to what it asks for: it takes no longer in a larger run."""
+    store = open_store(sqlite_url)
+    store.commit(call_rows("r1", make_call(), "text"))
+    record = EpisodeRecord("e", "t", 3, 0.0, 1.0, Summary("whole", chunks=1, key="K"))
+    store.commit({schema.episodes: [episode_row("r1", 0, record, with_text=True)]})
+    asked: list[tuple[str, Any]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        asked.append((statement, parameters))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        assert store.find_call("k", among) is not None
+        assert store.find_episode("K", among) is not None
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    looks = [look for look in asked if look[0].startswith("SELECT")]
+    plans = [
+        store.commit(
+            work=lambda connection, look=look: [
+                row.detail
+                for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {look[0]}", look[1])
+                if "LIST SUBQUERY" not in row.detail
+            ]
+        )
+        for look in looks
+    ]
+    assert plans == [
+        ["SEARCH calls USING INDEX ix_calls_key (key=?)"],
+        ["SEARCH episodes USING INDEX ix_episodes_key (key=?)"],
+        ["SEARCH calls USING INDEX ix_calls_episode_id (episode_id=?)"],
+    ]
+
+
 def test_starts_are_counted_back_to_the_last_end(store: Store) -> None:
     """The starts of a run are those after the last that came to its end, newest first, of one scope."""
     for run_id, scope, complete in (

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest of ``migrations/versions``: what these tables are."""
 
 # SQLite counts rows in 64 bits by itself, but only in a column of exactly this type.
@@ -120,6 +120,9 @@ calls = Table(
 )
 # An answer is looked for by its key; of most calls there is one.
 Index("ix_calls_key", calls.c.key)
+# A summary that is taken again brings its calls with it; without this each would take as long as its run is.
+# An id may be longer than what PostgreSQL takes into an index that is sorted.
+Index("ix_calls_episode_id", calls.c.episode_id, postgresql_using="hash")
 
 attempts = Table(
     "attempts",
