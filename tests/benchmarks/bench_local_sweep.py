@@ -55,6 +55,7 @@ def ratio(means: pd.DataFrame, knob: str) -> float | None:
     others = [name for name in GRID if name != knob and name in means]
     if knob not in means:
         return None
+    # One level more, which is the same everywhere: there may be no other knob to keep alike.
     by = means.assign(all=0).set_index(["all", *others, knob])["makespan_s"].unstack(knob)
     return round(float((by[by.columns.min()] / by[by.columns.max()]).median()), 2)
 

@@ -52,11 +52,15 @@ def readme_line(checkout: Path) -> tuple[list[str], list[str]]:
 
 
 def fresh_environment(home: Path, environment: Path) -> dict[str, str]:
-    """Return variables with a virtual environment in the path, and no cache but pip's for the install."""
+    """Return variables of a user who has nothing yet but a virtual environment, which is in the path."""
     variables = clean_environment(home)
     for name in ("PYTHONPATH", "TOOLKIT_STORE_URL", "VIRTUAL_ENV"):
         variables.pop(name, None)
-    return variables | {"PATH": f"{environment / 'bin'}{os.pathsep}{variables['PATH']}"}
+    return variables | {
+        "PATH": f"{environment / 'bin'}{os.pathsep}{variables['PATH']}",
+        # What the model is made of is fetched and converted anew.
+        "XDG_CACHE_HOME": str(home / "cache"),
+    }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="chromium is Debian's")
@@ -64,7 +68,7 @@ def fresh_environment(home: Path, environment: Path) -> dict[str, str]:
 def test_from_a_fresh_install_to_a_running_panel(
     browser: Browser, tmp_path: Path, request: pytest.FixtureRequest, pictures_folder: Path
 ) -> None:
-    """Install, open, run the quickstart, drag a slider, press Run; the panel's run goes well to its end."""
+    """Install, open, run the quickstart, drag a slider, press Run, until episodes are under way."""
     from playwright.sync_api import expect
 
     checkout, home, way = copy_checkout(tmp_path / "checkout"), tmp_path / "home", Way()
@@ -77,8 +81,6 @@ def test_from_a_fresh_install_to_a_running_panel(
         subprocess.run(
             [tmp_path / "venv/bin" / install[0], *install[1:], "--quiet"], check=True, cwd=checkout
         )
-    # What the model is made of is fetched and converted anew.
-    variables["XDG_CACHE_HOME"] = str(home / "cache")
     problems: list[str] = []
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
     context.set_default_timeout(1000 * SECONDS)

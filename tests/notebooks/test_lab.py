@@ -8,16 +8,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 import venv
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 from checkout import copy_checkout
+from lab_in_browser import wait_until_it_listens
 
 from toolkit.cli import main
 from toolkit.errors import ConfigError
@@ -178,19 +176,6 @@ def test_jupyterlab_takes_the_place_of_the_command(tmp_path: Path) -> None:
     assert arguments[2:] == ["--no-browser", "--port=9999", "--", "-x"]
 
 
-def fetched(url: str) -> dict[str, Any]:
-    """Fetch JSON from a server that tells its address before it listens."""
-    until = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                return dict(json.load(answer))
-        except urllib.error.URLError as error:
-            if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > until:
-                raise
-            time.sleep(0.2)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("jupyterlab") is None, reason="JupyterLab is not installed")
 def test_jupyterlab_opens_with_the_notebooks(tmp_path: Path) -> None:
@@ -206,7 +191,9 @@ def test_jupyterlab_opens_with_the_notebooks(tmp_path: Path) -> None:
             address = next(match[0] for match in found if match)
             assert "/lab/tree/notebooks/01_quickstart.ipynb?" in address
             server, token = address.partition("/lab")[0], address.partition("?")[2]
-            listed = {item["name"] for item in fetched(f"{server}/api/contents/notebooks?{token}")["content"]}
+            wait_until_it_listens(server)
+            with urllib.request.urlopen(f"{server}/api/contents/notebooks?{token}", timeout=30) as answer:
+                listed = {item["name"] for item in json.load(answer)["content"]}
             assert listed == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=30)

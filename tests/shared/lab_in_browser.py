@@ -96,7 +96,7 @@ class Lab:
             errors="replace",
         )
         self.url = self._wait_for_url()
-        self._wait_until_it_answers()
+        wait_until_it_listens(self.url)
         # Its pipe must not fill up.
         self._reader = threading.Thread(target=self._keep_log, daemon=True)
         self._reader.start()
@@ -109,18 +109,6 @@ class Lab:
             if found := re.search(r"(http://127\.0\.0\.1:\d+/)lab\b", line):
                 return found[1]
         raise RuntimeError(f"JupyterLab did not start: {''.join(said)}")
-
-    def _wait_until_it_answers(self) -> None:
-        """Wait: it tells its address a moment before it listens there."""
-        until = time.monotonic() + SECONDS
-        while True:
-            try:
-                self.ask("GET", "api")
-                return
-            except urllib.error.URLError as error:
-                if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > until:
-                    raise
-                time.sleep(0.1)
 
     def _keep_log(self) -> None:
         assert self._process.stderr is not None
@@ -149,6 +137,19 @@ class Lab:
             self._process.kill()
             self._process.wait(SECONDS)
         self._reader.join()
+
+
+def wait_until_it_listens(url: str) -> None:
+    """Wait for a server of Jupyter's, which tells its address a moment before it listens there."""
+    until = time.monotonic() + SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(f"{url.rstrip('/')}/api", timeout=SECONDS).close()
+            return
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def clean_environment(home: Path) -> dict[str, str]:
