@@ -64,6 +64,11 @@ class Phases:
         """Seconds from the first reading to the last."""
         return self._last - self._start
 
+    @property
+    def last(self) -> float:
+        """The last reading, up to which all time has its phase."""
+        return self._last
+
     def spread(self, seconds: Mapping[str, float]) -> None:
         """Give the time since the last reading to several phases, a length each; the rest is overhead."""
         end = self._clock.now()
@@ -123,6 +128,8 @@ class _Life:
     saved_usd: float | None = None
     lease: Lease | None = None
     reservation: Reservation | None = None
+    prompt_s: float | None = None
+    decode_s: float | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
 
 
@@ -438,7 +445,12 @@ class Calls:
             return decision
         if reply.service_started is not None and reply.service_ended is not None:
             phases.mark("queue_s", reply.service_started)
+            began = phases.last
             service_s = phases.mark("service_s", reply.service_ended)
+            if reply.first_token is not None:
+                # Within the service, whatever clock it was read from: the two are to add up to it.
+                life.prompt_s = min(max(0.0, reply.first_token - began), service_s)
+                life.decode_s = service_s - life.prompt_s
         else:
             service_s = phases.mark("service_s")
         self._settle(life, reply.usage, reply.headers)
@@ -496,6 +508,8 @@ class Calls:
             stop_reason=reply.stop_reason if reply else None,
             started_at=life.started_at,
             **phases.seconds,
+            prompt_s=life.prompt_s,
+            decode_s=life.decode_s,
             total_s=phases.total_s,
             input_tokens=usage.input_tokens if usage else None,
             output_tokens=usage.output_tokens if usage else None,

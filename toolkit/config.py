@@ -177,9 +177,25 @@ class Config(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto takes bfloat16 where the processor has it"
     )
-    engine: Literal["auto", "torch"] = Field("auto", description="what runs a local model")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="what runs a local model; auto takes the fastest that is installed and can"
+    )
     engine_batch_tokens: int = Field(
-        16_384, ge=64, description="bound on requests x (longest prompt + cap) in one local batch"
+        16_384, ge=64, description="bound on the tokens of prompts and replies that a local model works on"
+    )
+    engine_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="10^9 bytes that a local model may take, weights and all; unset: its weights and half of "
+        "what is free beside them",
+    )
+    engine_instances: Literal["shared", "per_episode"] = Field(
+        "shared",
+        description="per_episode loads the model once for each episode at work, with a share of the cores, "
+        "in place of one that all share",
+    )
+    deterministic: bool = Field(
+        False, description="a local model's replies do not depend on what else it works on; takes longer"
     )
     model_revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     trust_remote_code: bool = Field(False, description="run code that comes with a model")

@@ -64,7 +64,8 @@ def usable_calls(calls: pd.DataFrame) -> pd.DataFrame:
 def observations(calls: pd.DataFrame) -> tuple[Array, Array, float]:
     """Return the terms of the formula and the seconds, a row for each call or batch, and the widest batch.
 
-    The calls of one batch have the very same service time, which is how they are found.
+    The calls of a padded batch have the very same service time, which is how they are found. Of a model that
+    takes them up at any time, each is an observation of its own, but for those that begin and end together.
     """
     import numpy as np
 

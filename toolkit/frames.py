@@ -77,9 +77,12 @@ CALLS = (
     Column("retry_wait_s", REAL, "s", "waiting before another attempt"),
     Column("failed_attempts_s", REAL, "s", "attempts that failed"),
     Column("service_s", REAL, "s", "model at work"),
+    Column("prompt_s", REAL, "s", "its part up to the first token; null for hosted models, and if not told"),
+    Column("decode_s", REAL, "s", "its part from there on; null likewise"),
     Column("overhead_s", REAL, "s", "the toolkit's own time"),
     Column("total_s", REAL, "s", "from the call to its end; the sum of the phases"),
-    Column("batch_size", COUNT, "requests", "worked on together; null for hosted models"),
+    Column("tokens_per_s", REAL, "tokens/s", "output tokens by decode_s; null if that is, or is no time"),
+    Column("batch_size", COUNT, "requests", "at work together, mean over service_s; null for hosted models"),
     Column("cost_usd", REAL, "USD", "null if the price is not known"),
     Column("worker", TEXT, "", "the thread that made it"),
     Column("error", TEXT, "", "the error's message; null if there was none"),
@@ -202,8 +205,10 @@ def calls_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFrame:
 
     def row(call: CallRecord) -> dict[str, Any]:
         values = {column.name: getattr(call, column.name, None) for column in CALLS}
+        tokens, seconds = call.output_tokens, call.decode_s
         return values | {
             "run_id": run_id,
+            "tokens_per_s": tokens / seconds if seconds and tokens is not None else None,
             "stage": call.stage.value,
             "status": call.status.value,
             "stop_reason": call.stop_reason.value if call.stop_reason else None,

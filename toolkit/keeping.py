@@ -128,6 +128,7 @@ class Keeping:
             "interrupted": run.interrupted,
             "stopped_because": run.stopped_because,
             "makespan_s": run.makespan_s,
+            "peak_rss_mb": run.peak_rss_mb,
             "limits_began_at": run.limits_began_at,
             "quota_shares": json.dumps(run.quota_shares),
             "totals": json.dumps(run.totals()),

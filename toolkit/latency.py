@@ -68,12 +68,14 @@ class Fit(NamedTuple):
 class LatencyModel:
     r"""Service time, its spread, reply lengths, and what a call costs beside its service.
 
-    A request of :math:`i` input and :math:`o` output tokens, in a batch of :math:`w` padded to its longest,
-    is served in
+    A request of :math:`i` input and :math:`o` output tokens, of :math:`w` that a local model works on
+    together, is served in
 
     .. math:: t = (a + b\,w\,i + c\,o + d\,(w - 1)\,o) \cdot r
 
-    seconds, where :math:`r` has mean 1. Hosted models answer each request by itself: :math:`w = 1`.
+    seconds, where :math:`r` has mean 1. Where requests come and go meanwhile, :math:`w` is the mean over that
+    time; in a padded batch all have the tokens of the longest. Hosted models answer each request by itself:
+    :math:`w = 1`.
 
     Attributes
     ----------
@@ -82,7 +84,7 @@ class LatencyModel:
     per_input_token_s, per_output_token_s : float
         :math:`b` and :math:`c`, seconds a token.
     per_neighbour_token_s : float
-        :math:`d`, seconds that each output token takes longer for each further request in the batch.
+        :math:`d`, seconds that each output token takes longer for each further request at work.
     spread : float or sequence of float
         Distribution of :math:`r`: the :math:`\sigma` of a lognormal one, or quantiles at equal steps from 0
         to 1, as a fit keeps them.
@@ -101,7 +103,7 @@ class LatencyModel:
         token where the provider knows no vocabulary.
     max_concurrent : int or None
         Requests that a server works on at once; it refuses more. None: no bound is known. Local models have
-        none: what comes above a batch waits.
+        none: what there is no room for waits.
     fitted : Fit or None
         None if the model was stated.
 
@@ -239,9 +241,9 @@ class LatencyModel:
         Parameters
         ----------
         input_tokens, output_tokens : float
-            Of the longest in the batch.
+            Of the request; of a padded batch, those of its longest.
         width : float
-            Requests in the batch.
+            Requests that are worked on together.
         """
         return (
             self.base_s

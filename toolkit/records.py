@@ -254,6 +254,7 @@ class Reply:
 
     ``service_started`` and ``service_ended`` are readings of the run's clock in seconds, for providers
     that queue requests before the model works on them; without them the whole attempt counts as service.
+    ``first_token`` is the reading when the prompt was read and the first token chosen, where that is told.
     ``batch_size`` is the number of requests that the model worked on together. ``headers`` are those of a
     server's answer that tell of limits, waits and the request's id, with lower-case names; never a secret.
     """
@@ -262,6 +263,7 @@ class Reply:
     usage: Usage
     stop_reason: StopReason = StopReason.STOP
     service_started: float | None = None
+    first_token: float | None = None
     service_ended: float | None = None
     batch_size: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -292,6 +294,9 @@ class CallRecord:
     ``service_s``, ``overhead_s``) are differences of one chain of clock readings; their sum is ``total_s``.
     The waits for the limiter are None where there is none. ``started_at`` is epoch seconds.
 
+    ``prompt_s`` and ``decode_s`` are the two parts of ``service_s``, before and after the first token was
+    chosen; None for hosted models, and where the engine does not tell.
+
     A ``reused`` call was answered from the store: its tokens are those of the answer, its cost is nothing,
     and ``saved_usd`` is what the answer cost when it was made. ``key`` is a digest of all that its answer
     depends on; empty where nothing is kept.
@@ -314,6 +319,8 @@ class CallRecord:
     retry_wait_s: float = 0.0
     failed_attempts_s: float = 0.0
     service_s: float = 0.0
+    prompt_s: float | None = None
+    decode_s: float | None = None
     overhead_s: float = 0.0
     total_s: float = 0.0
     input_tokens: int | None = None

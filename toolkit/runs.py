@@ -64,6 +64,10 @@ class Run:
         What of the machine its times depend on: versions, system, processor, cores.
     makespan_s : float
         Wall-clock seconds from the first episode's start to the last one's end.
+    peak_rss_mb : float or None
+        Most memory of this process from the run's preparation, which may load a model, to its end, in MB
+        (10^6 bytes); all that goes on in the process counts, other runs too. None of a simulation, and where
+        the system does not tell (see ``toolkit.memory``).
     interrupted : bool
         Whether it was stopped before its end.
     stopped_because : str or None
@@ -90,6 +94,7 @@ class Run:
         model: str,
         records: Sequence[EpisodeRecord],
         makespan_s: float,
+        peak_rss_mb: float | None = None,
         state: str | None = None,
         episodes_given: int | None = None,
         environment: Mapping[str, object] | None = None,
@@ -111,6 +116,7 @@ class Run:
         self.episodes_given = len(self.records) if state is None else episodes_given
         self.environment = dict(environment or {})
         self.makespan_s = makespan_s
+        self.peak_rss_mb = peak_rss_mb
         self.interrupted = interrupted
         self.stopped_because = stopped_because
         self.stopped_kind = stopped_kind

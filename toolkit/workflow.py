@@ -17,6 +17,7 @@ from toolkit.gate import EpisodeGate
 from toolkit.interrupts import Interrupts
 from toolkit.keeping import Keeping
 from toolkit.limits import LimitEvent, StopEvent
+from toolkit.memory import PeakMemory
 from toolkit.progress import Progress
 from toolkit.providers.base import SummarizationProvider
 from toolkit.providers.given import config_given
@@ -146,6 +147,7 @@ class RunUnderWay:
         self.finished: Run | None = None
         self.failure: Failure | None = None
         self.provider = get_provider(config) if provider is None else provider
+        self._peak = PeakMemory()
         try:
             self.provider.prepare()
             self._keeping = Keeping(self.provider, config, self._known, clock, part_of)
@@ -198,6 +200,7 @@ class RunUnderWay:
             model=self.provider.model,
             records=self.work.records(self._known),
             makespan_s=makespan_s,
+            peak_rss_mb=self._peak.end(),
             environment=self._keeping.environment,
             interrupted=self._stop.is_set() and self.work.fatal is None,
             stopped_because=str(self.work.fatal) if self.work.fatal else None,

@@ -36,7 +36,11 @@ from toolkit.records import CallRecord, Reply, Request, Sampling, Stage, Status,
 from toolkit.retry import RetryPolicy
 
 REQUEST = Request("call-7", "bees", Stage.MAP, "Bees dance.", chunk_index=2, sampling=Sampling(seed=1))
-PHASES = [field.name for field in fields(CallRecord) if field.name.endswith("_s") and field.name != "total_s"]
+# The parts of a service are no phases of their own.
+NO_PHASES = ("prompt_s", "decode_s", "total_s")
+PHASES = [
+    field.name for field in fields(CallRecord) if field.name.endswith("_s") and field.name not in NO_PHASES
+]
 OPEN = LimitSettings(max_concurrent=1)
 POLICY = RetryPolicy(max_attempts=4, total_s=300.0, first_wait_s=1.0, max_wait_s=8.0)
 
@@ -121,6 +125,39 @@ def test_time_in_a_queue_is_no_service() -> None:
     spent = {name: seconds for name, seconds in phases(record).items() if seconds}
     assert spent == {"queue_s": 0.5, "service_s": 2.0, "overhead_s": 0.5}
     assert record.attempts[0].service_s == 2.0
+
+
+@pytest.mark.parametrize(
+    ("first_token", "prompt_s", "decode_s"),
+    [(101.0, 0.5, 1.5), (100.5, 0.0, 2.0), (102.5, 2.0, 0.0), (7.0, 0.0, 2.0), (999.0, 2.0, 0.0)],
+)
+def test_service_falls_into_prompt_and_decode(first_token: float, prompt_s: float, decode_s: float) -> None:
+    """Up to the first token and from there on; a reading from outside the service is moved to its edge."""
+    clock = ManualClock(start=100.0)
+    told = reply(service_started=100.5, first_token=first_token, service_ended=102.5)
+    record = call(Play(told, latency_s=3.0, clock=clock)).record
+    assert (record.prompt_s, record.decode_s, record.service_s) == (prompt_s, decode_s, 2.0)
+    assert sum(phases(record).values()) == record.total_s == 3.0
+
+
+@pytest.mark.parametrize("told", [{}, {"service_started": 100.5, "service_ended": 102.5}])
+def test_service_without_a_first_token_is_whole(told: dict[str, float]) -> None:
+    """A hosted model, or an engine that does not tell: nobody knows its parts, and none is made up."""
+    record = call(Play(reply(**told), latency_s=3.0, clock=ManualClock(start=100.0))).record
+    assert (record.prompt_s, record.decode_s) == (None, None)
+
+
+@given(st.floats(0, 1e6), st.lists(st.floats(0, 10), min_size=4, max_size=4))
+def test_prompt_and_decode_add_up_to_the_service(start: float, lengths: list[float]) -> None:
+    """Whenever they are read, to the last bit that a sum keeps; neither is below zero."""
+    times = list(itertools.accumulate(lengths, initial=start))
+    told = reply(service_started=times[1], first_token=times[2], service_ended=times[3])
+    provider = Play(told, latency_s=times[4] - start, clock=ManualClock(start=start))
+    record = call(provider).record
+    assert record.prompt_s is not None
+    assert record.decode_s is not None
+    assert record.prompt_s >= 0 <= record.decode_s
+    assert record.prompt_s + record.decode_s == pytest.approx(record.service_s, rel=1e-12)
 
 
 FAILURES = st.sampled_from(

@@ -75,6 +75,11 @@ def test_a_copy_is_made_once(cache: Path) -> None:
     assert names_in(cache) == {folder.name}
 
 
+def test_the_gguf_stays_beside_what_was_made_of_it() -> None:
+    """The copy holds the file itself too, under its name in the wheel, for engines that read it."""
+    assert (make() / SMALL.gguf_name).read_bytes() == GGUF
+
+
 def test_the_manifest_says_where_the_copy_came_from() -> None:
     """It names the source, its hash, the format and each file with its size."""
     manifest = json.loads((make() / "manifest.json").read_text())
@@ -82,7 +87,7 @@ def test_the_manifest_says_where_the_copy_came_from() -> None:
         "format": embedded.FORMAT,
         "source": SMALL.wheel,
         "sha256": SMALL.sha256,
-        "files": {"config.json": 2, "model.safetensors": len(GGUF)},
+        "files": {"config.json": 2, "model.safetensors": len(GGUF), SMALL.gguf_name: len(GGUF)},
     }
 
 
@@ -98,7 +103,7 @@ def test_a_copy_that_is_not_whole_is_made_anew(damage: str) -> None:
     elif damage == "no manifest":
         manifest.unlink()
     elif damage == "other format":
-        manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 0'))
+        manifest.write_text(manifest.read_text().replace(f'"format": {embedded.FORMAT}', '"format": 0'))
     else:
         manifest.write_text('["no object"]')
     assert converted_copy(SMALL) is None
@@ -319,6 +324,8 @@ def test_the_real_model_speaks_as_its_gguf_does(
     assert _greedy(copy) == _greedy(downloads, gguf_file=gguf.name)
     found = find_weights(SMOLLM2.name)
     assert (found.folder, found.source, found.fingerprint) == (copy, "user cache", SMOLLM2.fingerprint)
+    assert found.gguf_beside == copy / gguf.name
+    assert found.gguf_beside.stat().st_size == SMOLLM2.gguf_bytes
     assert list_models()[0].state == "converted"
     assert names_in(cache) == {copy.name}
 

@@ -6,16 +6,25 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from direct_engine import DirectEngine
+from tiny_models import VOCABULARY, save_model
 
 from toolkit.config import Config
-from toolkit.engines import loading
-from toolkit.engines.loading import EngineSpec, acquire_model, release_model, unload_idle_models
-from toolkit.engines.queue import Generated, Job
-from toolkit.engines.torch import TOKENIZER_COPIES, TorchEngine, choose_device, choose_dtype
+from toolkit.engines import loaded
+from toolkit.engines.choice import EngineSpec
+from toolkit.engines.engine import Model
+from toolkit.engines.jobs import Generated, Job
+from toolkit.engines.loaded import acquire_engine, release_engine, unload_idle_models
+from toolkit.engines.memory import MemoryPlan, plan_memory
+from toolkit.engines.torch import attention
+from toolkit.engines.torch.model import TOKENIZER_COPIES, choose_device, choose_dtype
+from toolkit.engines.torch.writing import Writing
+from toolkit.engines.unloaded import ModelSize, read_size
 from toolkit.engines.weights import find_weights
 from toolkit.errors import ConfigError, ContextTooLong, ModelUnavailable
 from toolkit.protocols import SummarizeParams
@@ -39,20 +48,19 @@ COMPANIES = [(0, 1, 2, 3, 4), (3, 2), (0, 4), (1, 1, 1), (4, 3, 2, 1, 0)]
 
 
 @pytest.fixture(scope="session")
-def engine_of(model_folder: ModelFolder) -> Callable[[str], TorchEngine]:
+def engine_of(model_folder: ModelFolder) -> Callable[[str], DirectEngine]:
     """Load a tiny model in float32, once for all tests."""
-    loaded: dict[str, TorchEngine] = {}
+    made: dict[str, DirectEngine] = {}
 
-    def engine(kind: str) -> TorchEngine:
-        if kind not in loaded:
-            weights = find_weights(str(model_folder(kind)))
-            loaded[kind] = TorchEngine(weights, device="cpu", dtype="float32")
-        return loaded[kind]
+    def engine(kind: str) -> DirectEngine:
+        if kind not in made:
+            made[kind] = DirectEngine(model_folder(kind))
+        return made[kind]
 
     return engine
 
 
-EngineOf = Callable[[str], TorchEngine]
+EngineOf = Callable[[str], DirectEngine]
 
 
 @pytest.fixture
@@ -64,7 +72,7 @@ def _unloaded() -> Iterator[None]:
 
 
 def make_job(
-    engine: TorchEngine,
+    engine: DirectEngine | Model,
     text: str = TEXTS[1],
     cap: int = 20,
     sampling: Sampling = Sampling(),
@@ -74,20 +82,22 @@ def make_job(
         return Job(list(tokenizer(text)["input_ids"]), cap, sampling, stop)
 
 
-def tokens_of(engine: TorchEngine, jobs: list[Job], patch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Return the replies in tokens, as the engine hands them to its tokenizer; text hides some."""
-    seen: list[list[int]] = []
-    with engine.tokenizer() as lent:  # The copy that is lent next, as nobody else wants one.
-        decode = lent.decode
+def tokens_of(engine: DirectEngine, jobs: list[Job], patch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Return the replies in tokens, without the end; text hides some."""
+    seen: dict[tuple[int, ...], list[int]] = {}
+    generated = Writing.generated
 
-    def listen(ids: list[int], **options: object) -> object:
-        seen.append(list(ids))
-        return decode(ids, **options)
+    def listen(writing: Writing, decode: object) -> Generated:
+        ended = writing.tokens[-1] in writing._end_ids
+        seen[(*writing.job.input_ids, -hash(writing.job.sampling))] = (
+            writing.tokens[:-1] if ended else writing.tokens
+        )
+        return generated(writing, decode)
 
     with patch.context() as patched:
-        patched.setattr(lent, "decode", listen)
+        patched.setattr(Writing, "generated", listen)
         engine.run(jobs)
-    return seen[-len(jobs) :]
+    return [list(seen[(*job.input_ids, -hash(job.sampling))]) for job in jobs]
 
 
 def plain_greedy(
@@ -211,7 +221,7 @@ def test_settings_of_the_model_itself_do_not_apply(
     own = json.loads(path.read_text())
     own |= {"repetition_penalty": 2.0, "do_sample": True, "temperature": 1.5, "min_new_tokens": 9}
     path.write_text(json.dumps(own | {"no_repeat_ngram_size": 1, "max_length": 20}))
-    changed = TorchEngine(find_weights(str(folder)), device="cpu", dtype="float32")
+    changed = DirectEngine(folder)
     jobs = [make_job(changed, text, 40) for text in TEXTS]
     assert changed.run(jobs) == engine_of("llama").run(jobs)
 
@@ -233,7 +243,7 @@ def test_stop_string_ends_a_reply(kind: str, engine_of: EngineOf) -> None:
         assert engine.run([make_job(engine, cap=40), job])[1] == alone
 
 
-def drawn(engine: TorchEngine, text: str, *, seed: int | None, temperature: float = 1.0) -> Job:
+def drawn(engine: DirectEngine, text: str, *, seed: int | None, temperature: float = 1.0) -> Job:
     return make_job(engine, text, 15, Sampling(temperature=temperature, seed=seed))
 
 
@@ -345,7 +355,7 @@ def test_full_memory_is_told_without_what_filled_it(
     """An error that drags PyTorch's traceback along keeps the tensors that did not fit: halves fail too."""
     import torch
 
-    from toolkit.engines.queue import OutOfMemory
+    from toolkit.engines.jobs import OutOfMemory
 
     def full(**options: object) -> None:
         if device == "cpu":
@@ -353,9 +363,10 @@ def test_full_memory_is_told_without_what_filled_it(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     engine = engine_of("llama")
-    monkeypatch.setattr(engine._model, "generate", full)
+    monkeypatch.setattr(engine.backend, "_network", full)
     with pytest.raises(OutOfMemory, match=r"CUDA out of memory|allocate memory") as caught:
         engine.run([make_job(engine)])
+    engine.backend.reset()
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
@@ -379,7 +390,7 @@ def test_devices_and_formats_that_are_here() -> None:
 
 def test_bfloat16_models_answer(model_folder: ModelFolder) -> None:
     """Penalties, bans and noise are computed on scores of half the precision too."""
-    engine = TorchEngine(find_weights(str(model_folder("llama"))), device="cpu", dtype="bfloat16")
+    engine = DirectEngine(model_folder("llama"), dtype="bfloat16")
     sampling = Sampling(0.7, top_p=0.9, seed=1, repetition_penalty=1.1, no_repeat_ngram=3)
     replies = engine.run([make_job(engine, text, 10, sampling) for text in TEXTS])
     assert all(isinstance(reply, Generated) and 0 < reply.tokens <= 10 for reply in replies)
@@ -519,7 +530,7 @@ def test_requests_of_all_providers_share_batches(make_provider: MakeProvider) ->
         replies = list(pool.map(ask, range(len(texts))))
     assert [text for text, _ in replies] == alone
     assert max(size for _, size in replies) > 1
-    assert providers[0]._loaded().engine is providers[1]._loaded().engine
+    assert providers[0].engine is providers[1].engine
 
 
 def test_counting_from_many_threads(make_provider: MakeProvider) -> None:
@@ -540,7 +551,7 @@ def test_counting_from_many_threads(make_provider: MakeProvider) -> None:
 
 def test_a_tokenizer_is_lent_to_one_thread_at_a_time(make_provider: MakeProvider) -> None:
     """Two threads never hold one copy, and no more copies are made than the bound says."""
-    engine = make_provider()._loaded().engine
+    engine = make_provider().engine.model
     held: set[int] = set()
     ever: set[int] = set()
     lock = threading.Lock()
@@ -566,7 +577,7 @@ def test_a_tokenizer_is_lent_to_one_thread_at_a_time(make_provider: MakeProvider
 
 
 def spec_of(folder: Path) -> EngineSpec:
-    return EngineSpec(str(folder), None, "cpu", "float32", 4096, False)
+    return EngineSpec(str(folder), device="cpu", dtype="float32", engine="torch", batch_tokens=4096)
 
 
 @pytest.mark.usefixtures("_unloaded")
@@ -577,12 +588,12 @@ def test_many_threads_load_one_copy(model_folder: ModelFolder) -> None:
 
     def acquire(_: int) -> int:
         together.wait(60)
-        return id(acquire_model(spec))
+        return id(acquire_engine(spec))
 
     with ThreadPoolExecutor(6) as pool:
         held = set(pool.map(acquire, range(6)))
     for _ in range(6):
-        release_model(spec)
+        release_engine(spec)
     assert len(held) == 1
 
 
@@ -590,35 +601,35 @@ def test_many_threads_load_one_copy(model_folder: ModelFolder) -> None:
 def test_only_idle_models_are_unloaded(model_folder: ModelFolder) -> None:
     """A model in use stays, also when another is asked for; one that nobody uses goes."""
     first, second = spec_of(model_folder("llama")), spec_of(model_folder("bart"))
-    used = acquire_model(first)
-    acquire_model(first)
-    release_model(first)
+    used = acquire_engine(first)
+    acquire_engine(first)
+    release_engine(first)
     unload_idle_models()
-    other = acquire_model(second)
-    job = make_job(used.engine, cap=2)
-    assert used.queue.submit(job).result(60).generated.tokens == 2
-    release_model(first)
-    release_model(second)
-    assert acquire_model(second) is other
-    assert acquire_model(first) is used
-    release_model(second)
-    release_model(first)
+    other = acquire_engine(second)
+    job = make_job(used.model, cap=2)
+    assert used.submit(job).result(60).generated.tokens == 2
+    release_engine(first)
+    release_engine(second)
+    assert acquire_engine(second) is other
+    assert acquire_engine(first) is used
+    release_engine(second)
+    release_engine(first)
     unload_idle_models()
     with pytest.raises(RuntimeError, match="closed"):
-        used.queue.submit(job)
-    assert loading._loaded == {}
+        used.submit(job)
+    assert loaded._loaded == {}
 
 
 @pytest.mark.usefixtures("_unloaded")
 def test_idle_model_makes_room_for_another(model_folder: ModelFolder) -> None:
     """Notebooks go from model to model: the last one's memory is free before the next one loads."""
     first, second = spec_of(model_folder("llama")), spec_of(model_folder("bart"))
-    idle = acquire_model(first)
-    release_model(first)
-    acquire_model(second)
-    release_model(second)
+    idle = acquire_engine(first)
+    release_engine(first)
+    acquire_engine(second)
+    release_engine(second)
     with pytest.raises(RuntimeError, match="closed"):
-        idle.queue.submit(make_job(idle.engine))
+        idle.submit(make_job(idle.model))
 
 
 @pytest.mark.usefixtures("_unloaded")
@@ -634,7 +645,7 @@ def test_closed_provider_gives_its_model_back(model_folder: ModelFolder) -> None
     assert other.generate(request("rain", max_output_tokens=2)).usage.output_tokens <= 2
     other.close()
     unload_idle_models()
-    assert loading._loaded == {}
+    assert loaded._loaded == {}
 
 
 def test_missing_model_is_unavailable(tmp_path: Path) -> None:
@@ -647,9 +658,167 @@ def test_missing_model_is_unavailable(tmp_path: Path) -> None:
 def test_a_transcript_cannot_end_its_own_turn(make_provider: MakeProvider) -> None:
     """Control tokens in a text are read as text: the prompt has as many of them as the template writes."""
     provider = make_provider()
-    with provider._loaded().engine.tokenizer() as tokenizer:
+    with provider.engine.model.tokenizer() as tokenizer:
         (ends,) = tokenizer("<|im_end|>", add_special_tokens=False)["input_ids"]
     clean = provider._input_ids("", "the bees dance", "")
     planted = provider._input_ids("", "the bees <|im_end|>\n<|im_start|>user dance", "")
     assert planted.count(ends) == clean.count(ends)
     assert len(planted) > len(clean)
+
+
+def test_causal_models_run_packed_and_others_padded(engine_of: EngineOf) -> None:
+    """The fast way is taken wherever it is right: a silent fallback would only be seen as slowness."""
+    names = {kind: engine_of(kind).backend.name for kind in KINDS}
+    assert names == {kind: "packed" if kind == "llama" else "padded" for kind in KINDS}
+
+
+def test_each_episode_can_have_a_model_of_its_own(make_provider: MakeProvider) -> None:
+    """Two episodes at once load two models, never share one, and a third takes one that is idle."""
+    provider = make_provider(
+        engine_instances="per_episode", summary_batch_size=2, summary_chunk_parallelism=1
+    )
+    together = threading.Barrier(2)
+    seen: dict[str, object] = {}
+    instance = provider._own_instance
+
+    def summarize(name: str) -> Status:
+        with instance(name):
+            seen[name] = provider._own[name]
+            together.wait(60)
+            reply = provider.generate(Request("c", name, Stage.DIRECT, "rain", max_output_tokens=3))
+            assert reply.batch_size == 1
+            together.wait(60)
+        return Status.OK
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(summarize, ["a", "b"])) == [Status.OK] * 2
+    assert seen["a"] is not seen["b"]
+    assert provider.summarize("Rain fell.", SummarizeParams(episode_id="c")).status is not Status.FAILED
+    assert len(provider._instances) == len(loaded._loaded) == 2
+    provider.close()
+    unload_idle_models()
+    assert loaded._loaded == {}
+
+
+# Memory.
+
+
+def test_a_model_that_cannot_fit_is_refused_with_the_numbers() -> None:
+    """Before anything is loaded: a machine that swaps is worse than an error."""
+    size = ModelSize(parameters=8_000_000_000, kept_per_token=65_536, worked_per_token=60_000)
+
+    def plan(**changed: object) -> MemoryPlan:
+        told = {"number_bytes": 2, "step_tokens": 512, "batch_tokens": 16_384, "free": 64e9}
+        return plan_memory("big", size, **{**told, **changed})  # type: ignore[arg-type]
+
+    with pytest.raises(ModelUnavailable, match=r"weights of big take 16 GB .* 8 GB are free"):
+        plan(free=8e9)
+    with pytest.raises(ConfigError, match=r"engine_memory_gb=12 is too little.*16 GB"):
+        plan(memory_gb=12.0)
+    roomy = plan()
+    assert roomy.batch_tokens == 16_384
+    assert roomy.bytes < 64e9
+    narrow = plan(memory_gb=16.6)
+    assert 1024 <= narrow.batch_tokens < 16_384
+    assert narrow.bytes <= 16.6e9
+
+
+def test_width_follows_the_memory(model_folder: ModelFolder) -> None:
+    """With a small budget fewer requests are at work at a time, and all are answered the same."""
+    spec = spec_of(model_folder("llama"))
+    size = read_size(find_weights(str(model_folder("llama"))))
+    assert size is not None
+    least = 4 * (size.parameters + 3 * 512 * size.worked_per_token + 1024 * size.kept_per_token)
+    tight = replace(spec, memory_gb=1.01 * least / 1e9, batch_tokens=10**6)
+    widths, texts = [], []
+    for chosen in (tight, replace(spec, batch_tokens=10**6)):
+        engine = acquire_engine(chosen)
+        with engine.arriving():
+            futures = [engine.submit(make_job(engine.model, text, 100)) for text in TEXTS * 4]
+        served = [future.result(60) for future in futures]
+        widths.append(max(item.batch_size for item in served))
+        texts.append([item.generated.text for item in served])
+        release_engine(chosen)
+    unload_idle_models()
+    assert widths[0] < widths[1]
+    assert texts[0] == texts[1]
+
+
+# What is shared and what is not.
+
+
+def test_equal_beginnings_are_read_once(engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that begins as another did goes through the model from where they differ."""
+    engine = engine_of("llama")
+    head = "Mara keeps bees; Jonas asks how a bee finds flowers. "
+    jobs = [make_job(engine, head * 3 + text, 12) for text in TEXTS]
+    alone = []
+    for job in jobs:
+        engine.backend.reset()
+        alone += engine.run([job])
+    engine.backend.reset()
+    read = 0
+    attend_prompt = attention._attend_prompt
+
+    def count(query: torch.Tensor, *others: object) -> torch.Tensor:
+        nonlocal read
+        read += query.shape[1]
+        return attend_prompt(query, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(attention, "_attend_prompt", count)
+    replies = [engine.run([job])[0] for job in jobs]
+    layers = engine.model.network.config.num_hidden_layers
+    assert replies == alone
+    assert read // layers < sum(len(job.input_ids) for job in jobs) / 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_deterministic_replies_depend_on_nothing_else(dtype: str, model_folder: ModelFolder) -> None:
+    """The very numbers are the same whatever the company, over long replies and with noise."""
+    engine = DirectEngine(model_folder("llama"), dtype=dtype, deterministic=True)
+    jobs = [make_job(engine, text * (1 + n), 40, Sampling(1.0, seed=n)) for n, text in enumerate(TEXTS)]
+    alone = []
+    for job in jobs:
+        engine.backend.reset()
+        alone += engine.run([job])
+    for company in [*COMPANIES, (0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 3)]:
+        engine.backend.reset()
+        assert engine.run([jobs[i] for i in company]) == [alone[i] for i in company]
+
+
+def test_a_long_prompt_is_read_piece_by_piece(engine_of: EngineOf, bare_llama: torch.nn.Module) -> None:
+    """Prompts longer than a step, together with others, give the tokens of a plain loop."""
+    engine = engine_of("llama")
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(engine.backend, "_step_tokens", 7)
+    jobs = [make_job(engine, text, cap) for text, cap in zip(TEXTS, CAPS, strict=True)]
+    try:
+        assert tokens_of(engine, jobs, monkey) == [plain_greedy(bare_llama, job) for job in jobs]
+    finally:
+        monkey.undo()
+
+
+def test_attention_that_is_more_than_plain_falls_back(tmp_path: Path) -> None:
+    """A model with windows is answered by its own attention, right and slower, and the engine says why."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        sliding_window=8,
+        eos_token_id=4,
+        pad_token_id=0,
+    )
+    folder = save_model(tmp_path / "mistral", MistralForCausalLM(config), ends=False, longest=512)
+    spec = replace(spec_of(folder))
+    engine = acquire_engine(spec)
+    assert engine.batches == "padded"
+    assert "sliding_window" in engine.reason
+    assert engine.submit(make_job(engine.model, TEXTS[2], 5)).result(60).generated.tokens <= 5
+    release_engine(spec)
+    unload_idle_models()

@@ -10,12 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toolkit.latency import LatencyModel
 from toolkit.limits import Demand, Lease, LimiterCore, LimitSettings
 from toolkit.limits.laws import MINUTE, Clause, Dimension
 from toolkit.limits.window import Kind
-from toolkit.planning.bounds import Chains, Charges, Step, Timed, rate_bounds, slots_s, timed, window_s
+from toolkit.planning.bounds import (
+    Chains,
+    Charges,
+    Step,
+    Timed,
+    rate_bounds,
+    shared_s,
+    slots_s,
+    timed,
+    window_s,
+)
 from toolkit.planning.work import Ask, Shape
 from toolkit.records import Stage
+from toolkit.simulation.agenda import Agenda, VirtualClock
+from toolkit.simulation.batches import Joining, Padded, Prompted, Served
 
 step_sizes = st.lists(st.integers(1, 6), min_size=1, max_size=3)
 shapes = st.lists(step_sizes, min_size=1, max_size=8)
@@ -97,6 +110,82 @@ def test_no_window_lets_in_sooner(kind: Kind, limit: int, amounts: list[int], st
     assert bound <= now - start + 1e-3
     if kind is Kind.BUCKET:
         assert now - start <= bound + 1e-3
+
+
+def engine_s(kind: type[Served], asks: list[Ask], model: LatencyModel, room: int, most: int) -> float:
+    """Return how long an engine takes with so many threads that ask all the time."""
+    agenda = Agenda(VirtualClock())
+    engine = kind(agenda, model, room)
+    left = list(asks)
+
+    def next_one(*told: object) -> None:
+        if left:
+            ask = left.pop(0)
+            engine.submit(Prompted("e", ask.input_tokens, ask.cap, int(ask.output_tokens), 0.5, next_one))
+
+    for _ in range(most):
+        next_one()
+    agenda.run()
+    return agenda.clock.time
+
+
+coefficients = st.floats(0, 2) | st.just(0.0)
+asks = st.builds(
+    lambda given, written, spare: Ask(Stage.MAP, given, written, written + spare),
+    st.integers(1, 500),
+    st.integers(0, 100),
+    st.integers(1, 50),
+)
+
+
+@given(
+    asked=st.lists(asks, min_size=1, max_size=20),
+    figures=st.tuples(coefficients, coefficients, coefficients, coefficients),
+    room=st.integers(20, 3000),
+    most=st.integers(1, 12),
+    kind=st.sampled_from([Joining, Padded]),
+)
+def test_no_engine_is_faster(
+    asked: list[Ask], figures: tuple[float, float, float, float], room: int, most: int, kind: type[Served]
+) -> None:
+    """Whatever sizes go together, padded or joining: the calls take as long as the bound, or longer."""
+    base, given, written, neighbour = figures
+    model = LatencyModel(
+        base_s=base,
+        per_input_token_s=given / 100,
+        per_output_token_s=written / 10,
+        per_neighbour_token_s=neighbour / 10,
+    )
+    took = engine_s(kind, asked, model, room, most)
+    shapes: dict[Shape, int] = {((ask,),): asked.count(ask) for ask in asked}
+
+    def service(ask: Ask, width: int) -> float:
+        return model.mean_service_s(ask.input_tokens, ask.output_tokens, width)
+
+    assert shared_s(shapes, service, room, most) <= took * (1 + 1e-9) + 1e-9
+
+
+@pytest.mark.parametrize(("most", "width"), [(3, 3), (8, 8), (20, 8)])
+@pytest.mark.parametrize("kind", [Joining, Padded])
+def test_equal_calls_take_what_the_bound_says(kind: type[Served], most: int, width: int) -> None:
+    """As many as there is room for, or as are asked at a time, round after round."""
+    model = LatencyModel(
+        base_s=1.0, per_input_token_s=0.001, per_output_token_s=0.02, per_neighbour_token_s=0.002
+    )
+    ask = Ask(Stage.MAP, 100, 20, 25)
+    count = 5 * width
+    took = engine_s(kind, [ask] * count, model, 1000, most)
+    bound = shared_s({((ask,),): count}, lambda a, w: model.mean_service_s(100, 20, w), 1000, most)
+    assert took == pytest.approx(5 * model.mean_service_s(100, 20, width), abs=0.03)  # an idle engine lingers
+    assert bound == pytest.approx(took, abs=0.03)
+
+
+def test_small_calls_go_beside_each_other() -> None:
+    """Where there is room for two large calls there is for twenty small ones, and the bound knows it."""
+    large, small = Ask(Stage.MAP, 400, 50, 100), Ask(Stage.REDUCE, 40, 5, 10)
+    shapes: dict[Shape, int] = {((large,), (small,)): 20}
+    bound = shared_s(shapes, lambda ask, width: 1.0, 1000, 40)
+    assert bound == pytest.approx(20 / 2 + 20 / 20)
 
 
 def test_a_bucket_starts_full() -> None:

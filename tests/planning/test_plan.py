@@ -537,7 +537,8 @@ def test_each_device_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Configs of one table may be for several; each is looked at once, and a given machine is for all."""
     looked: list[str] = []
 
-    def here(device: str = "auto") -> tk.Machine:
+    def here(device: str, instances: str) -> tk.Machine:
+        assert instances == "shared"
         looked.append(device)
         return tk.Machine(cores=4, memory_gb=2.0 if device == "cuda" else 60.0, model_gb=3.0, device=device)
 

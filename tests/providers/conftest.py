@@ -157,7 +157,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from toolkit.engines.loading import unload_idle_models
+    from toolkit.engines.loaded import unload_idle_models
 
     folder = tmp_path_factory.mktemp("tiny-llama")
     tokenizer = Tokenizer(models.BPE())

@@ -72,7 +72,11 @@ PROVIDERS: dict[str, Row] = {
 
 SHORT = "Ann: Bees dance. They show the way to flowers.\nBob: And how do they count?"
 LONG = "\n".join(f"Ann: In year {n} the mill by the sea ground {n * 7} sacks of rye." for n in range(30))
-PHASES = [field.name for field in fields(CallRecord) if field.name.endswith("_s") and field.name != "total_s"]
+# The parts of a service are no phases of their own.
+NO_PHASES = ("prompt_s", "decode_s", "total_s")
+PHASES = [
+    field.name for field in fields(CallRecord) if field.name.endswith("_s") and field.name not in NO_PHASES
+]
 
 Make = Callable[..., SummarizationProvider]
 

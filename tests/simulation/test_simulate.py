@@ -26,7 +26,9 @@ from toolkit.simulation import Faults, simulate
 from toolkit.testing import ApiServer
 from toolkit.workflow import run
 
-PHASES = [column.name for column in CALLS if column.name.endswith("_s") and column.name != "total_s"]
+# The parts of a service are no phases of their own.
+NO_PHASES = ("prompt_s", "decode_s", "total_s")
+PHASES = [column.name for column in CALLS if column.unit == "s" and column.name not in NO_PHASES]
 
 
 def make_episodes(count: int, lines: int = 1) -> list[Episode]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import pickle
 import sqlite3
 import subprocess
@@ -94,8 +95,8 @@ def names(columns: Any) -> list[str]:
 def assert_same_run(found: Run, live: Run) -> None:
     for name in FRAMES:
         assert_frame_equal(getattr(found, name), getattr(live, name), check_exact=True)
-    for name in ("id", "provider", "model", "makespan_s", "interrupted", "stopped_because", "quota_shares",
-                 "state", "episodes_given", "environment"):  # fmt: skip
+    for name in ("id", "provider", "model", "makespan_s", "peak_rss_mb", "interrupted", "stopped_because",
+                 "quota_shares", "state", "episodes_given", "environment"):  # fmt: skip
         assert getattr(found, name) == getattr(live, name), name
     assert found.config.shown() == live.config.shown()
     assert (found.reused, found.totals(), found.store) == (live.reused, live.totals(), live.store)
@@ -173,6 +174,27 @@ def test_events_of_the_limiter_come_back(store_url: str) -> None:
     assert (found.quota_shares, found.quota_share) == ({"requests": 0.9, "tokens": 0.5}, 0.9)
     assert_frame_equal(archive.limits("r1"), found.limits)
     assert archive.compare("r1")["quota_share"].tolist() == [0.9]
+
+
+def test_prompt_and_decode_come_back(store_url: str, make_call: MakeCall) -> None:
+    """Of a local call, with the rate that is made of them; null where nothing was told."""
+    told = make_call("c-0", service_s=2.0, prompt_s=0.5, decode_s=1.5, output_tokens=30)
+    silent = make_call("c-1", key="k1")
+    at_once = make_call("c-2", key="k2", prompt_s=1.0, decode_s=0.0)
+    rows: dict[sa.Table, list[dict[str, Any]]] = {}
+    for call in (told, silent, at_once):
+        for table, given in call_rows("r1", call, None).items():
+            rows.setdefault(table, []).extend(dict(row) for row in given)
+    plant(store_url, "r1", rows=rows, peak_rss_mb=512.5)
+    archive = open_store(store_url)
+    calls = archive.calls("r1").set_index("call_id")
+    assert calls.loc["c-0", ["prompt_s", "decode_s", "tokens_per_s"]].tolist() == [0.5, 1.5, 20.0]
+    assert calls.loc["c-1", ["prompt_s", "decode_s", "tokens_per_s"]].isna().all()
+    assert pd.isna(calls["tokens_per_s"]["c-2"])
+    found = archive.run("r1")
+    assert_frame_equal(archive.calls("r1"), found.calls)
+    assert found.peak_rss_mb == 512.5
+    assert archive.compare("r1")["peak_rss_mb"].tolist() == [512.5]
 
 
 def test_a_run_without_texts_has_its_figures(store_url: str) -> None:
@@ -317,6 +339,10 @@ def test_runs_tells_of_each_what_it_says_itself(store_url: str, make_call: MakeC
     assert frame["episodes"].tolist() == [3, 3, 3, 2, 2]
     assert frame["repeat"].tolist() == [1, 1, 2, 1, 1]
     assert frame["makespan_s"].isna().tolist() == [True] + [False] * 4
+    assert frame["peak_rss_mb"].isna()[0], "nobody has ended the one that was killed"
+    assert frame["peak_rss_mb"].tolist()[1:] == pytest.approx(
+        [one.peak_rss_mb or math.nan for one in live], nan_ok=True
+    )
     for _, row in frame.iterrows():
         totals = archive.run(row["run_id"]).totals()
         del totals["episodes"]

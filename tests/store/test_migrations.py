@@ -79,15 +79,18 @@ def test_the_revision_is_the_newest() -> None:
 def test_a_store_of_the_first_release_gets_the_tables_that_came_since(
     store_url: str, open_store: Open, make_call: New
 ) -> None:
-    """What it holds stays, and sweeps can be kept beside it."""
+    """What it holds stays, sweeps can be kept beside it, and what was not measured then is null."""
     store = open_store(store_url)
-    store.commit(call_rows("r", make_call(), "t"))
+    store.commit(call_rows("r", make_call(prompt_s=0.5, decode_s=1.0), "t"))
 
     def go_back(connection: sa.Connection) -> None:
         for statement in (
             "DROP TABLE sweeps",
             "DROP TABLE cells",
             "DROP INDEX ix_calls_episode_id",
+            "ALTER TABLE calls DROP COLUMN prompt_s",
+            "ALTER TABLE calls DROP COLUMN decode_s",
+            "ALTER TABLE runs DROP COLUMN peak_rss_mb",
             "UPDATE alembic_version SET version_num = '0001'",
         ):
             connection.exec_driver_sql(statement)
@@ -96,7 +99,9 @@ def test_a_store_of_the_first_release_gets_the_tables_that_came_since(
     store.close()
     store = open_store(store_url)
     assert differences(store) == []
-    assert store.find_call("k") is not None
+    found = store.find_call("k")
+    assert found is not None
+    assert (found.record.prompt_s, found.record.decode_s) == (None, None)
 
 
 @pytest.fixture

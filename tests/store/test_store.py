@@ -84,6 +84,8 @@ calls = st.builds(
     **{f"wait_{cause}_s": optional(lengths) for cause in ("requests", "tokens", "slots", "cooldown")},
     **{f"{name}_tokens": optional(whole) for name in ("input", "output", "cached")},
     token_counter=optional(texts),
+    prompt_s=optional(lengths),
+    decode_s=optional(lengths),
     batch_size=optional(whole),
     cost_usd=optional(lengths),
     worker=texts,

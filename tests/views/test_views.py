@@ -91,6 +91,12 @@ def test_a_run_says_what_came_of_it() -> None:
         assert said in text, said
 
 
+def test_a_run_says_what_memory_it_took() -> None:
+    """Where it is known; it is the whole process's."""
+    assert "Peak memory 1,235 MB of the whole process" in read(make_run(call(0), peak_rss_mb=1234.6))
+    assert "Peak memory" not in read(make_run(call(0)))
+
+
 def test_a_run_says_why_it_stopped() -> None:
     """By itself, by somebody, or with its process."""
     stopped = make_run(call(0), stopped_because="QuotaExhausted: no credit left.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,8 +82,11 @@ COLUMNS = {
         "retry_wait_s": REAL,
         "failed_attempts_s": REAL,
         "service_s": REAL,
+        "prompt_s": REAL,
+        "decode_s": REAL,
         "overhead_s": REAL,
         "total_s": REAL,
+        "tokens_per_s": REAL,
         "batch_size": COUNT,
         "cost_usd": REAL,
         "worker": TEXT,
@@ -159,7 +163,10 @@ def test_every_column_says_what_it_holds(name: str) -> None:
     columns = DECLARED[name]
     assert len({column.name for column in columns}) == len(columns)
     assert all(column.meaning for column in columns)
-    assert all((column.unit == "s") == column.name.endswith("_s") for column in columns)
+    for column in columns:
+        rate, time = column.name.endswith("_per_s"), column.name.endswith("_s")
+        assert (column.unit == "s") == (time and not rate)
+        assert column.unit.endswith("/s") == rate
 
 
 def test_one_row_is_one_thing(varied_run: Run) -> None:
@@ -220,7 +227,8 @@ def test_what_does_not_apply_is_null(varied_run: Run) -> None:
     for name in ("stop_reason", "input_tokens", "output_tokens", "cached_tokens", "token_counter"):
         assert list(calls[name].isna()) == list(failed), name
     assert list(calls["error"].isna()) == list(~failed)
-    for name in ("batch_size", "wait_requests_s", "wait_tokens_s", "wait_slots_s", "wait_cooldown_s"):
+    waits = ("wait_requests_s", "wait_tokens_s", "wait_slots_s", "wait_cooldown_s")
+    for name in ("batch_size", "prompt_s", "decode_s", "tokens_per_s", *waits):
         assert calls[name].isna().all(), name
     attempts = varied_run.attempts
     assert attempts["status_code"].isna().all()
@@ -253,6 +261,26 @@ def test_episode_that_was_not_reached_has_no_chunks(
 
 
 CALL = CallRecord("e", "c", Stage.DIRECT, None, "p", "m", Status.OK, StopReason.STOP, started_at=1.7e9)
+
+
+@pytest.mark.parametrize(
+    ("told", "rate"),
+    [
+        ({"output_tokens": 30, "decode_s": 1.5}, 20.0),
+        ({"output_tokens": 0, "decode_s": 1.5}, 0.0),
+        ({"output_tokens": 1, "decode_s": 0.0}, None),
+        ({"output_tokens": 30}, None),
+        ({"decode_s": 1.5}, None),
+    ],
+)
+def test_tokens_per_s_are_those_of_the_time_in_which_they_were_written(
+    told: dict[str, Any], rate: float | None
+) -> None:
+    """Reading the prompt does not enter; what has no time, or no tokens that are known, has no rate."""
+    call = replace(CALL, service_s=9.0, prompt_s=1.0, **told)
+    record = EpisodeRecord("e", "E", 5, 1.7e9, 1.0, Summary("Rain.", calls=(call,)))
+    made = frames.calls_frame("r", [record]).iloc[0]["tokens_per_s"]
+    assert pd.isna(made) if rate is None else made == rate
 
 
 def test_local_and_hosted_details_are_kept() -> None:

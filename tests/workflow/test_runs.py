@@ -14,11 +14,13 @@ from toolkit.archive import open_store
 from toolkit.config import Config
 from toolkit.errors import RequestRejected
 from toolkit.limits import LimitEvent
+from toolkit.memory import PeakMemory
 from toolkit.records import (
     AttemptRecord,
     CallRecord,
     Episode,
     EpisodeRecord,
+    Request,
     Stage,
     Status,
     StopReason,
@@ -106,6 +108,25 @@ def test_save_writes_a_file_for_each_frame(
     assert "64 words, 2 chunks" in text
     done.save(str(folder))
     assert (folder / "summaries.md").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.skipif(PeakMemory().end() is None, reason="the system keeps no mark that can be set back")
+def test_a_run_knows_the_memory_that_it_took(run_scripted: RunScripted, make_episodes: MakeEpisodes) -> None:
+    """At its peak, also what was given back before its end; and nothing of what another took before it."""
+    large = 60_000_000
+
+    def replies(request: Request) -> str:
+        taken = bytearray(b"x") * large
+        return f"So {len(taken)}."
+
+    run_scripted(make_episodes(1))  # loads the libraries
+    before = bytearray(b"x") * (4 * large)
+    del before
+    with_much = run_scripted(make_episodes(1), script={"replies": replies}, reuse="none").peak_rss_mb
+    with_little = run_scripted(make_episodes(1), reuse="none").peak_rss_mb
+    assert with_much is not None
+    assert with_little is not None
+    assert 0.8 * large < 1e6 * (with_much - with_little) < 2 * large
 
 
 def test_limits_have_a_file_where_there_are_any(tmp_path: Path) -> None:

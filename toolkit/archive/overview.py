@@ -33,6 +33,7 @@ RUNS = (
     Column("cost_usd", REAL, "USD", "sum over the calls made; null if no price is known"),
     Column("saved_usd", REAL, "USD", "what reused answers cost when they were made; null if not known"),
     Column("makespan_s", REAL, "s", "from its start to its end; null if it has none"),
+    Column("peak_rss_mb", REAL, "MB", "most memory of its process meanwhile; null if not known"),
     Column("reuse", TEXT, "", "which stored answers it took: all, run or none"),
     Column("repeat", COUNT, "", "number of the independent repeat"),
     Column("stopped_because", TEXT, "", "the error for which it stopped by itself; null if it did not"),
@@ -50,6 +51,7 @@ FIGURES = (
     Column("failed", COUNT, "episodes", "without a summary"),
     Column("rate_limited_attempts", COUNT, "attempts", "that the server refused as too many"),
     Column("quota_share", REAL, "", "share of the limit that bound; null if nobody waited for one"),
+    Column("peak_rss_mb", REAL, "MB", "most memory of its process meanwhile; null if not known"),
 )
 
 

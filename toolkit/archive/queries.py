@@ -118,6 +118,7 @@ def calls_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wante
     computed = {
         "attempts": sa.select(sa.func.count()).where(same).correlate(schema.calls).scalar_subquery(),
         "key": sa.func.nullif(calls.key, ""),
+        "tokens_per_s": calls.output_tokens / sa.func.nullif(calls.decode_s, 0.0),
     }
     places = _places(ids)
     query = (

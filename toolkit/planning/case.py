@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from toolkit.config import Config
+from toolkit.engines.memory import GB
 from toolkit.limits.charges import held_dimensions, reserve
 from toolkit.limits.laws import DAY, DIMENSIONS
 from toolkit.limits.settings import LimitSettings
@@ -18,10 +19,11 @@ from toolkit.planning.bounds import (
     calls_per_s,
     demand_of,
     rate_bounds,
+    shared_s,
     slots_s,
     timed,
 )
-from toolkit.planning.machine import GB, Footprint, Machine
+from toolkit.planning.machine import Footprint, Machine
 from toolkit.planning.work import Ask, Latency, Work, calls
 from toolkit.wording import counted
 
@@ -46,7 +48,7 @@ class Level:
         What has no more room than that: ``memory``, ``cores``, ``batch``, ``slots``, or a limit.
     bound_by : str
         The setting itself, or ``episodes``, ``chunks`` (there are no more of them), ``memory``, ``cores``,
-        ``batch`` (tokens of a local batch), ``slots``, or a limit.
+        ``batch`` (tokens that a local model works on at once), ``slots``, or a limit.
     """
 
     name: str
@@ -143,7 +145,7 @@ class Case:
 
     @cached_property
     def rows(self) -> int | None:
-        """Requests that one batch of a shared local model holds."""
+        """Requests of the largest size that a shared local model works on at once."""
         if self.machine is None or self.own_instances:
             return None
         return max(1, self.config.engine_batch_tokens // max(1, self.work.largest))
@@ -291,25 +293,37 @@ class Case:
         return Chains.of(self.timed, width).seconds(self.episodes)
 
     def _local_bounds(self, machine: Machine) -> list[Bound]:
-        wanted = min(self.episodes, max(1, self.work.episodes)) * min(self.chunks, max(1, self.widest))
-        width = min(wanted, self.rows) if self.rows is not None else wanted
-        fitting = self.fitting_rows
-        if self.fitting_instances is not None:
-            fitting = self.fitting_instances * min(self.chunks, max(1, self.widest))
+        chunks = min(self.chunks, max(1, self.widest))
+        wanted = min(self.episodes, max(1, self.work.episodes)) * chunks
+        room = self.config.engine_batch_tokens
+        where = f" in {room:,} tokens" if self.rows is not None and wanted > self.rows else ""
         bounds = [
             Bound(
                 "cores",
-                self.engine_s(width),
-                f"{counted(self.calls, 'call')}, up to {width} together, on {counted(machine.cores, 'core')} "
-                f"({machine.device})",
+                self.engine_s(wanted) if self.rows is None else self._shared_s(room, wanted),
+                f"{counted(self.calls, 'call')}, up to {wanted} together{where}, on "
+                f"{counted(machine.cores, 'core')} ({machine.device})",
             )
         ]
         if self.memory_bytes is not None:
-            short = not self.fits_memory
-            seconds = self.engine_s(max(1, fitting or 0)) if short else None
+            short, seconds = not self.fits_memory, None
+            if short and self.fitting_instances is not None:
+                seconds = self.engine_s(max(1, self.fitting_instances * chunks))
+            elif short and self.footprint is not None:
+                seconds = self._shared_s(min(room, self.footprint.tokens(machine)), wanted)
             because = f"{self.memory_bytes / GB:.1f} of {machine.memory_gb:.1f} GB"
             bounds.append(Bound("memory", seconds, because if not short else f"{because}: too much"))
         return bounds
+
+    def _shared_s(self, room: float, wanted: int) -> float | None:
+        """Return the least time of a shared local model that has room for so many tokens.
+
+        Small calls go in beside each other where there is room for few large ones: by ``rows`` the bound
+        would be above what is really done.
+        """
+        if self.latency is None:
+            return None
+        return shared_s(self.work.expected, self.service, max(1.0, room), wanted)
 
     def engine_s(self, width: int) -> float | None:
         """Return the least time of a local model that serves up to so many calls together."""

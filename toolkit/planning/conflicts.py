@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from toolkit.engines.memory import GB
 from toolkit.limits.laws import DAY, DIMENSIONS, Clause, Dimension
 from toolkit.limits.settings import LimitSettings
 from toolkit.mapreduce import SummarySettings
 from toolkit.planning.bounds import call_charge
 from toolkit.planning.case import Case
-from toolkit.planning.machine import GB
 from toolkit.planning.work import calls
 from toolkit.wording import counted
 
@@ -69,7 +69,7 @@ def _crowd(case: Case) -> list[Conflict]:
     texts = {
         "slots": f"{product} requests wait for {counted(places, 'slot')}",
         "cores": f"{product} threads share {counted(places, 'core')}",
-        "batch": f"{product} requests do not go into one batch of {tokens}, which holds {places}",
+        "batch": f"{product} requests do not go into {tokens} at once, which hold {places} of the largest",
     }
     return [Conflict(kind, texts[kind])]
 
@@ -84,7 +84,7 @@ def _memory(case: Case) -> list[Conflict]:
     assert case.memory_bytes is not None
     batch = _gb(case.memory_bytes - case.footprint.model_bytes - case.footprint.program_bytes)
     text = (
-        f"the model ({model}), its batches (up to {batch} GB) and the program "
+        f"the model ({model}), the tokens at work (up to {batch} GB) and the program "
         f"({_gb(case.footprint.program_bytes)} GB) do not fit {free}"
     )
     return [Conflict("memory", text)]

@@ -8,16 +8,12 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+from toolkit.engines.memory import GB, NUMBER_BYTES, WORKING_COPIES, free_bytes
 from toolkit.engines.unloaded import ModelSize
 from toolkit.errors import ConfigError
 
-GB = 1e9
 PROGRAM_BYTES = 300_000_000
 """Python, PyTorch and pandas, before any model: 260 MB measured, without pandas (Linux, CPU)."""
-WORKING_COPIES = 3
-"""How much of ``worked_per_token`` is held at once. Fitted to SmolLM2-135M reading 13 prompts of 1,100 tokens
-on a CPU: 127 kB a token in float32 and 64 kB in bfloat16, of which keys and values are 46 kB and 23 kB."""
-NUMBER_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,38 +59,26 @@ class Machine:
             raise ConfigError(f"machine: instances={self.instances!r} must be 'shared' or 'per_episode'")
 
     @classmethod
-    def here(cls, device: str = "auto") -> Machine:
+    def here(cls, device: str = "auto", instances: Literal["shared", "per_episode"] = "shared") -> Machine:
         """Return this machine as it is now, as far as this process may use it."""
         import joblib
-        import psutil
 
-        cores = int(joblib.cpu_count())
         device = _device(device)
-        if device.startswith("cuda"):
-            import torch
-
-            free, _ = torch.cuda.mem_get_info(device)
-            return cls(cores=cores, memory_gb=free / GB, device=device)
-        free = min(psutil.virtual_memory().available, _allowed_bytes())
-        return cls(cores=cores, memory_gb=max(free, 1) / GB, device=device)
+        return cls(
+            cores=int(joblib.cpu_count()),
+            memory_gb=free_bytes(device) / GB,
+            device=device,
+            instances=instances,
+        )
 
 
 def _device(name: str) -> str:
     """Return what ``auto`` stands for; PyTorch is asked where there may be more than a processor."""
     if name == "auto" and not os.path.exists("/dev/nvidiactl") and sys.platform == "linux":
         return "cpu"
-    from toolkit.engines.torch import choose_device
+    from toolkit.engines.torch.model import choose_device
 
     return choose_device(name)
-
-
-def _allowed_bytes() -> float:
-    """Return what a container leaves free, where there is one."""
-    try:
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
-            return int(limit.read()) - int(used.read())
-    except (OSError, ValueError):
-        return math.inf
 
 
 @dataclass(frozen=True)

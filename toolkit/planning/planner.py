@@ -123,7 +123,7 @@ class Planner:
         self._episodes = list(read_episodes(episodes, sizes=True))
         self._latency = latency
         self._machine = machine
-        self._machines: dict[str, Machine] = {}
+        self._machines: dict[tuple[str, str], Machine] = {}
         self._works: dict[tuple[str, str, str | None, str, SummarySettings], Work] = {}
         self._counts: dict[tuple[str, str, str | None, str], Counts] = {}
 
@@ -200,9 +200,10 @@ class Planner:
         """Return the given machine, or this one with a config's device, looked at once."""
         if self._machine is not None:
             return self._machine
-        if config.device not in self._machines:
-            self._machines[config.device] = Machine.here(config.device)
-        return self._machines[config.device]
+        place = config.device, config.engine_instances
+        if place not in self._machines:
+            self._machines[place] = Machine.here(*place)
+        return self._machines[place]
 
     def _impossible(self, config: Config, provider: SummarizationProvider, error: ContextTooLong) -> Plan:
         """Return the plan of a config whose prompts leave no room for any text."""

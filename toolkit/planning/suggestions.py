@@ -67,7 +67,7 @@ def _changed(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def _memory(case: Case, provider: str, again: Again) -> Suggestion | None:
-    """Smaller batches where a shared model and its batches do not fit."""
+    """Fewer tokens at work where a shared model and they do not fit."""
     if case.fits_memory is not False or case.own_instances or case.footprint is None:
         return None
     assert case.machine is not None
@@ -76,7 +76,7 @@ def _memory(case: Case, provider: str, again: Again) -> Suggestion | None:
         return None  # Not even one request fits.
     return Suggestion(
         {"engine_batch_tokens": tokens},
-        f"a batch of {case.config.engine_batch_tokens:,} tokens does not fit the memory beside the model",
+        f"{case.config.engine_batch_tokens:,} tokens at work do not fit the memory beside the model",
         "it fits",
     )
 
@@ -183,7 +183,7 @@ def _widths(case: Case, provider: str, again: Again) -> Suggestion | None:
     elif case.latency is not None:
         gain = _gain(case, best) or "with room to keep the limits busy"
     elif case.rows is not None:
-        gain = "how much is not known without a latency model"  # Calls in a wider batch take longer.
+        gain = "how much is not known without a latency model"  # Calls in more company take longer.
     else:
         gain = f"{before_s / least_s:.1f} times as fast while calls take equally long"
     changes = {"summary_batch_size": best.episodes, "summary_chunk_parallelism": best.chunks}
@@ -200,7 +200,7 @@ def _why(best: Case) -> str:
         room = {
             "slots": f"{counted(number, 'slot')} at the server",
             "cores": counted(number, "core"),
-            "batch": f"a batch holds {counted(number, 'request')}",
+            "batch": f"{best.config.engine_batch_tokens:,} tokens hold {counted(number, 'request')}",
             "memory": f"memory holds {counted(number, 'request')} beside the model",
         }[kind]
     if best.own_instances and best.fitting_instances is not None:

@@ -35,7 +35,10 @@ class Latency(Protocol):
     """What a plan asks of a latency model."""
 
     def mean_service_s(self, input_tokens: float, output_tokens: float, width: float = 1) -> float:
-        """Return the seconds that a call takes while ``width`` calls are served together."""
+        """Return the seconds that a call takes while ``width`` calls are served together.
+
+        They grow with each further one by the same.
+        """
         ...
 
     def mean_output_tokens(self, stage: Stage, cap: int) -> float:

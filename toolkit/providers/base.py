@@ -199,6 +199,11 @@ class SummarizationProvider(ABC):
         return None
 
     @property
+    def joins(self) -> bool:
+        """Whether a model that runs here takes up requests while it works on others."""
+        return self.runs_here
+
+    @property
     def model_size(self) -> ModelSize | None:
         """How large a local model is; None of a hosted one, and where nobody knows."""
         return None

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from toolkit.config import Config
-from toolkit.engines.loading import EngineSpec, LoadedModel, acquire_model, release_model
-from toolkit.engines.queue import Job
+from toolkit.engines.choice import EngineSpec
+from toolkit.engines.engine import Engine, Model
+from toolkit.engines.jobs import Job
+from toolkit.engines.loaded import acquire_engine, release_engine
 from toolkit.engines.unloaded import ModelSize, UnloadedModel, read_model
 from toolkit.errors import ConfigError, ContextTooLong
 from toolkit.mapreduce import Prompt, SummarySettings
+from toolkit.protocols import SummarizeParams
 from toolkit.providers.base import SummarizationProvider, code_digest
-from toolkit.records import Reply, Request, StopReason, Usage
+from toolkit.records import Reply, Request, StopReason, Summary, Usage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from toolkit.engines.torch import TorchEngine
 
 # Small chat models copy or answer the transcript unless the reply is begun for them, and they say what they
 # have to say in their first paragraph: hence a prefill and the empty line as the end.
@@ -59,8 +62,8 @@ class TransformersSummarizationProvider(SummarizationProvider):
     Parameters
     ----------
     config : Config, optional
-        ``model``, ``model_revision``, ``device``, ``dtype``, ``engine_batch_tokens`` and
-        ``trust_remote_code`` choose the model; it loads at the first use or at ``prepare()``.
+        ``model``, ``model_revision``, ``device``, ``dtype``, ``engine`` and its settings, ``deterministic``
+        and ``trust_remote_code`` choose the model; it loads at the first use or at ``prepare()``.
 
     Raises
     ------
@@ -83,10 +86,17 @@ class TransformersSummarizationProvider(SummarizationProvider):
             revision=self.config.model_revision,
             device=self.config.device,
             dtype=self.config.dtype,
-            batch_tokens=self.config.engine_batch_tokens,
             trust_remote_code=self.config.trust_remote_code,
+            engine=self.config.engine,
+            batch_tokens=self.config.engine_batch_tokens,
+            memory_gb=self.config.engine_memory_gb,
+            deterministic=self.config.deterministic,
+            threads=_share_of_cores(self.config),
         )
-        self._held: LoadedModel | None = None
+        self._held: Engine | None = None
+        self._instances: dict[EngineSpec, Engine] = {}
+        self._idle: list[EngineSpec] = []
+        self._own: dict[str, Engine] = {}
         self._held_lock = threading.Lock()
         self._unloaded: UnloadedModel | None = None
 
@@ -104,28 +114,64 @@ class TransformersSummarizationProvider(SummarizationProvider):
         """How large the model is; known of one made for planning whose files are on this disk."""
         return None if self._unloaded is None else self._unloaded.size
 
+    @property
+    def joins(self) -> bool:
+        """Whether requests join between two tokens: causal models do, encoder-decoders run whole batches."""
+        return not self._known.encoder_decoder
+
     def prepare(self) -> None:
         """Load the model now, and see whether it can be told what to do."""
         self.settings()
 
-    def _loaded(self) -> LoadedModel:
+    @property
+    def engine(self) -> Engine:
+        """What runs the model, loaded now if it is not yet; ``name`` and ``reason`` say which and why."""
         held = self._held
         if held is None:
             with self._held_lock:
-                held = self._held = self._held or acquire_model(self._spec)
+                held = self._held = self._held or acquire_engine(self._spec)
         return held
 
+    def summarize(self, text: str, params: Mapping[str, Any] | SummarizeParams | None = None) -> Summary:
+        """Summarize a text; see the base. With ``engine_instances="per_episode"`` on a model of its own."""
+        told = SummarizeParams.of(params)
+        if self.config.engine_instances == "shared":
+            return super().summarize(text, told)
+        with self._own_instance(told.episode_id):
+            return super().summarize(text, told)
+
+    @contextmanager
+    def _own_instance(self, episode_id: str) -> Iterator[None]:
+        """Have an episode's requests answered by a model that no other episode uses meanwhile."""
+        with self._held_lock:
+            if self._idle:
+                spec = self._idle.pop()
+            else:
+                spec = replace(self._spec, instance=len(self._instances))
+                self._instances[spec] = acquire_engine(spec)
+            self._own[episode_id] = self._instances[spec]
+        try:
+            yield
+        finally:
+            with self._held_lock:
+                del self._own[episode_id]
+                self._idle.append(spec)
+
     @property
-    def _known(self) -> TorchEngine | UnloadedModel:
+    def _known(self) -> Model | UnloadedModel:
         """What knows the model's config and vocabulary."""
-        return self._unloaded or self._loaded().engine
+        return self._unloaded or self.engine.model
 
     def close(self) -> None:
         """Give the model back; it stays loaded for the next provider that wants it."""
         with self._held_lock:
             if self._held is not None:
                 self._held = None
-                release_model(self._spec)
+                release_engine(self._spec)
+            for spec in self._instances:
+                release_engine(spec)
+            self._instances.clear()
+            self._idle.clear()
 
     @property
     def context_tokens(self) -> int:
@@ -192,24 +238,33 @@ class TransformersSummarizationProvider(SummarizationProvider):
         """
         if self._unloaded is not None:
             return None
-        engine = self._loaded().engine
+        engine = self.engine
         return {
             "provider": self.name,
             "code": code_digest(type(self)),
             "model": self.model,
-            "weights": engine.weights.fingerprint,
-            "engine": "torch",
-            "dtype": str(engine.dtype),
+            "weights": engine.model.weights.fingerprint,
+            "engine": engine.name,
+            "batches": engine.batches,
+            "dtype": engine.model.dtype,
+            "deterministic": self.config.deterministic,
         }
 
     def generate(self, request: Request) -> Reply:
         """Answer one request, in a batch with those of other threads."""
-        held = self._loaded()
-        with held.queue.arriving():
-            ids = self._admissible_ids(request, held)
-            cancelled = request.cancelled or threading.Event()
-            job = Job(ids, request.max_output_tokens, request.sampling, request.stop, cancelled)
-            future = held.queue.submit(job)
+        engine = self._own.get(request.episode_id) or self.engine
+        with engine.arriving():
+            ids = self._admissible_ids(request, engine.model)
+            job = Job(
+                ids,
+                request.max_output_tokens,
+                request.sampling,
+                request.stop,
+                request.cancelled or threading.Event(),
+                owner=request.episode_id,
+                name=request.call_id,
+            )
+            future = engine.submit(job)
         served = future.result()
         written = bool(served.generated.text.strip())  # A prefill alone is no reply.
         return Reply(
@@ -218,25 +273,33 @@ class TransformersSummarizationProvider(SummarizationProvider):
             stop_reason=served.generated.stop_reason if written else StopReason.EMPTY,
             service_started=served.started,
             service_ended=served.ended,
+            first_token=served.first_token,
             batch_size=served.batch_size,
         )
 
-    def _admissible_ids(self, request: Request, held: LoadedModel) -> list[int]:
+    def _admissible_ids(self, request: Request, model: Model) -> list[int]:
         """Return the prompt in tokens; refuse what the model could not hold."""
         ids = self._input_ids(request.system, request.prompt, request.prefill)
-        reply_tokens = 0 if held.engine.encoder_decoder else request.max_output_tokens
-        if len(ids) + reply_tokens > held.engine.context_tokens:
+        reply_tokens = 0 if model.encoder_decoder else request.max_output_tokens
+        if len(ids) + reply_tokens > model.context_tokens:
             raise ContextTooLong(
                 f"a prompt of {len(ids)} tokens and a reply of up to {request.max_output_tokens} do not fit "
-                f"the context of {held.engine.context_tokens} tokens; lower chunk_tokens"
+                f"the context of {model.context_tokens} tokens; lower chunk_tokens"
             )
-        bound = held.engine.reply_tokens
+        bound = model.reply_tokens
         if bound is not None and request.max_output_tokens > bound:
             raise ContextTooLong(
                 f"a reply of up to {request.max_output_tokens} tokens does not fit the decoder's {bound} "
                 "positions; lower summary_max_tokens"
             )
         return ids
+
+
+def _share_of_cores(config: Config) -> int | None:
+    """Return the threads of each model where each episode has its own; None where all share one."""
+    if config.engine_instances == "shared":
+        return None
+    return max(1, (os.cpu_count() or 1) // config.summary_batch_size)
 
 
 def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:

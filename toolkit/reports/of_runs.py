@@ -26,7 +26,7 @@ from toolkit.reports.settings import NO_SECRETS, differing, flat, settings_of
 from toolkit.runs import Run
 from toolkit.settings import meaning_of, written
 from toolkit.views.figures import BOUNDS, Figures
-from toolkit.views.heads import alerts_of, cost_note, facts_of, reuse_note
+from toolkit.views.heads import alerts_of, cost_note, facts_of, peak_memory, reuse_note
 from toolkit.views.readings import MOST_SUMMARIES, REFERENCE, references_of, writing_of
 from toolkit.views.tables import errors_of, name_of
 from toolkit.wording import NONE, count, counted, duration, listed, money, percent, plain, real
@@ -95,6 +95,7 @@ def _figures(several: Sequence[Figures], names: Sequence[str]) -> Part:
         "attempts refused as too many (429)": lambda of: count(of.rate_limited_attempts),
         "quota used": lambda of: percent(of.run.quota_share),
         "cost": lambda of: ", ".join(filter(None, [money(of.cost_usd), cost_note(of)])),
+        "peak memory": peak_memory,
         "most time went to": lambda of: BOUNDS[of.longest_phase.column] if of.longest_phase else NONE,
     }
     rows = {what: [tell(of) for of in several] for what, tell in told.items()}

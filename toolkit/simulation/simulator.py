@@ -18,13 +18,12 @@ from toolkit.mapreduce import follow, map_reduce
 from toolkit.protocols import Outcome, Provider, SummarizeParams
 from toolkit.providers.base import SummarizationProvider, within_limits
 from toolkit.providers.hosted import HostedProvider
-from toolkit.providers.transformers import TransformersSummarizationProvider
 from toolkit.records import Episode, EpisodeRecord, Reply, Request, Status, StopReason, Summary, Usage
 from toolkit.retry import RetryPolicy
 from toolkit.runs import Run
 from toolkit.simulation.account import Account
 from toolkit.simulation.agenda import EPOCH, Agenda, VirtualClock
-from toolkit.simulation.batches import Batches, Prompted
+from toolkit.simulation.batches import Joining, Padded, Prompted, Served
 from toolkit.simulation.faults import AT_ONCE, CROWDED, Faults, SimulatedFault, chances
 from toolkit.simulation.processes import Answer, Process, Steps, World, lanes
 from toolkit.simulation.stand_in import MadeUpTexts, Rehearsed
@@ -83,11 +82,10 @@ class Simulator:
         self._texts = MadeUpTexts(self._rehearsed.count_tokens, self._rehearsed.input_scale)
         self._policy = RetryPolicy(max_attempts=config.max_attempts, total_s=config.retry_total_s)
         self._rng = luck  # of the jitter between tries
-        self._batches = (
-            Batches(self._agenda, latency, config.engine_batch_tokens)
-            if isinstance(provider, TransformersSummarizationProvider)
-            else None
-        )
+        self._model: Served | None = None
+        if provider.runs_here:
+            kind = Joining if provider.joins else Padded
+            self._model = kind(self._agenda, latency, config.engine_batch_tokens)
         self._world = World(self._agenda, self._stop, self._limiter, self._attempt, latency.overhead_s)
         self._at_server = 0  # attempts that are being served
         self._source: Iterator[tuple[int, Episode | int]] = iter(())
@@ -243,13 +241,18 @@ class Simulator:
             answer(reply)
 
         fault = self._faults.draw(fault_chance)
-        if self._batches is not None:
+        if self._model is not None:
 
             def served(started: float, ended: float, width: int) -> None:
+                # No first token: the latency model knows the whole service and not its parts.
                 known = replace(reply, service_started=started, service_ended=ended, batch_size=width)
                 self._agenda.after(self._latency.overhead_s, lambda: done(known))
 
-            self._batches.submit(Prompted(given, request.max_output_tokens, written, service_chance, served))
+            self._model.submit(
+                Prompted(
+                    request.episode_id, given, request.max_output_tokens, written, service_chance, served
+                )
+            )
             return
         seconds = self._latency.service_s(given, written, 1, service_chance)
         if fault is None and self._account is not None and seconds > self._config.request_timeout_s:

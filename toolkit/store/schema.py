@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest of ``migrations/versions``: what these tables are."""
 
 # SQLite counts rows in 64 bits by itself, but only in a column of exactly this type.
@@ -55,6 +55,7 @@ runs = Table(
     Column("interrupted", Boolean),
     Column("stopped_because", Text),
     Column("makespan_s", Double),
+    Column("peak_rss_mb", Double),  # null too where the system does not tell
     Column("limits_began_at", Double),
     Column("quota_shares", Text),  # JSON
     Column("totals", Text),  # JSON
@@ -103,6 +104,8 @@ calls = Table(
     Column("retry_wait_s", Double, nullable=False),
     Column("failed_attempts_s", Double, nullable=False),
     Column("service_s", Double, nullable=False),
+    Column("prompt_s", Double),
+    Column("decode_s", Double),
     Column("overhead_s", Double, nullable=False),
     Column("total_s", Double, nullable=False),
     Column("input_tokens", BigInteger),

@@ -1,4 +1,4 @@
-"""What of the machine a measurement depends on, and the memory that one takes."""
+"""What of the machine a measurement depends on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ LIBRARIES = (
     "rouge-score",
 )
 _GIT_S = 5.0
-_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MB = 1e6
 
 
@@ -56,23 +55,6 @@ def machine_digest(environment: Mapping[str, object]) -> str:
         name: value for name, value in environment.items() if name not in ("load_at_start", "git_commit")
     }
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def forget_peak() -> bool:
-    """Begin a new peak of this process's memory; False where the system cannot."""
-    try:
-        _CLEAR_REFS.write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def peak_rss_mb() -> float | None:
-    """Return the most memory that this process has had since ``forget_peak``, in MB (10^6 bytes)."""
-    with suppress(OSError):
-        if found := re.search(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE):
-            return int(found[1]) * 1024 / _MB
-    return None
 
 
 def _version(name: str) -> str | None:

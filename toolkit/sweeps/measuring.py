@@ -13,12 +13,12 @@ from toolkit.clock import Clock
 from toolkit.config import Config
 from toolkit.errors import StoreError, ToolkitError
 from toolkit.limits import Limiter, StopEvent
+from toolkit.memory import PeakMemory
 from toolkit.records import Episode, Status
 from toolkit.runs import Run
 from toolkit.sweeps.cells import Cell
 from toolkit.sweeps.figures import Ended, Score, how_it_ended, measure
 from toolkit.sweeps.judging import checked_scores
-from toolkit.sweeps.machine import forget_peak, peak_rss_mb
 from toolkit.sweeps.order import Planned, not_reached
 from toolkit.sweeps.results import Row
 from toolkit.sweeps.spending import Budget, MakeProvider
@@ -185,15 +185,16 @@ class Measuring:
             return self._give_up(planned, None)
         started_at = self._clock.epoch()
         self._book.begin(cell.key, repeat, started_at)
-        reset = self._parallel == 1 and forget_peak()
+        peak = PeakMemory()
         found = self._run(cell, repeat, self._episodes, goes_on=(cell.key, repeat) in self._begun)
-        peak = peak_rss_mb() if reset else None
+        peak_mb = peak.end()
         ended, values = self._told(found)
         values |= {
             "order": planned.order,
             "started_at": started_at,
             "parallel": self._parallel,
-            "peak_rss_mb": peak,
+            # That of cells side by side is nobody's own.
+            "peak_rss_mb": peak_mb if self._parallel == 1 else None,
         }
         scores: dict[str, float | None] = {}
         wrong = None

@@ -51,6 +51,7 @@ class Ran(Protocol):
     records: tuple[EpisodeRecord, ...]
     episodes_given: int | None
     makespan_s: float
+    peak_rss_mb: float | None
     interrupted: bool
     stopped_because: str | None
     quota_shares: dict[str, float]

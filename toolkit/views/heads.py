@@ -116,7 +116,14 @@ def tiles_of(of: Figures) -> list[Tile]:
             "" if longest is None else f"{percent(longest.share)} of the calls' time; {at_once}".rstrip("; "),
         ),
         Tile("Calls waited for", listed(waits_of(of)) or "nothing", "summed over calls" if of.waits else ""),
+        *([Tile("Peak memory", peak_memory(of), "of the whole process")] if run.peak_rss_mb else []),
     ]
+
+
+def peak_memory(of: Figures) -> str:
+    """Return the most memory that the process had during a run."""
+    peak_mb = of.run.peak_rss_mb
+    return NONE if peak_mb is None else f"{peak_mb:,.0f} MB"
 
 
 def reuse_note(of: Figures) -> str:

@@ -1,0 +1,351 @@
+"""Causal models: sequences join and leave between two steps, and no padding goes through the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from toolkit.engines.admission import choose_joining
+from toolkit.engines.jobs import Job
+from toolkit.engines.queue import Step
+from toolkit.engines.torch import attention
+from toolkit.engines.torch.attention import Decoding, Packing, Segment, Unsupported
+from toolkit.engines.torch.shortage import watching_memory
+from toolkit.engines.torch.slots import Pool, Shape, Slot, Slots, length_of
+from toolkit.engines.torch.writing import Writing, choose_tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from toolkit.engines.torch.model import TorchModel
+
+_STEP_TOKENS = {"cpu": 512}
+_STEP_TOKENS_ELSEWHERE = 2048
+SHARED_TOKENS = 16
+"""Prompts that begin with so many equal tokens share their keys and values."""
+DETERMINISTIC_ROWS = 8
+"""Rows of a step in deterministic mode, always."""
+
+
+def step_tokens_of(device: str) -> int:
+    """Return the tokens of prompts in one step: enough for full speed, few enough for writers to go on."""
+    return _STEP_TOKENS.get(device.split(":")[0], _STEP_TOKENS_ELSEWHERE)
+
+
+class _Row:
+    """A sequence at work."""
+
+    def __init__(self, job: Job, slot: Slot, end_ids: set[int]) -> None:
+        self.job = job
+        self.slot = slot
+        self.writing = Writing(job, end_ids)
+        self.prompt = list(job.input_ids)
+        self.read = 0
+        """Tokens of the prompt whose keys and values are in the slot."""
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.writing.tokens)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its reply is done; one that is begun looks itself whether it is still wanted."""
+        return self.writing.ended if self.begun else self.job.cancelled.is_set()
+
+    @property
+    def position(self) -> int:
+        """Where the last token stands that was written and not yet read."""
+        return len(self.prompt) + len(self.writing.tokens) - 1
+
+
+class PackedBatches:
+    """A backend of the queue: one step takes some tokens of prompts and one token of each reply.
+
+    Parameters
+    ----------
+    model : TorchModel
+    batch_tokens : int
+        Bound on prompts and replies at work, in tokens; a single job may be larger.
+    step_tokens : int
+        Tokens of prompts that go through the model at a time.
+    deterministic : bool
+        Work so that no reply's numbers depend on its company: each prompt goes through the model by itself,
+        in pieces at fixed places, and replies in steps of a fixed number of rows.
+
+    Raises
+    ------
+    Unsupported
+        If the model's attention is not the plain one.
+    """
+
+    name = "packed"
+
+    def __init__(
+        self, model: TorchModel, *, batch_tokens: int, step_tokens: int, deterministic: bool = False
+    ) -> None:
+        self._model = model
+        self._network: Any = model.network
+        self._batch_tokens = batch_tokens
+        self._step_tokens = step_tokens
+        self._deterministic = deterministic
+        self._rows: dict[Job, _Row] = {}
+        self._slots = Slots(_shape(model.network.config), model.network.dtype, model.device)
+        attention.register()
+        _check_same(self._network, self._slots)
+
+    # What the queue asks for
+
+    def choose(self, waiting: Sequence[Job]) -> list[Job]:
+        """Choose the jobs that join now."""
+        held = sum(row.slot.pool.length for row in self._rows.values())
+        return choose_joining(waiting, held, self._batch_tokens, room=lambda job: length_of(job.most_tokens))
+
+    def admit(self, jobs: Sequence[Job]) -> None:
+        """Take up jobs."""
+        lengths = [job.most_tokens for job in jobs]
+        slots = watching_memory(lambda: self._slots.take(lengths, self._batch_tokens))
+        for job, slot in zip(jobs, slots, strict=True):
+            self._rows[job] = _Row(job, slot, self._model.end_ids)
+
+    def reset(self) -> None:
+        """Forget all jobs, and give up the room for them."""
+        self._rows.clear()
+        self._slots.clear()
+
+    def step(self) -> Step:
+        """Let the model work on the jobs for a moment."""
+        self._model.claim_threads()
+        return watching_memory(self._step)
+
+    def _step(self) -> Step:
+        import torch
+
+        with self._model.tokenizer() as tokenizer, torch.inference_mode():
+
+            def decode(ids: Sequence[int]) -> str:
+                return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
+            first = []
+            for rows in self._turns():
+                for row, token in self._advance(rows):
+                    if not row.begun:
+                        first.append(row.job)
+                    row.writing.add(token, decode)
+            ended = [row for row in self._rows.values() if row.ended]
+            for row in ended:
+                del self._rows[row.job]
+                self._slots.give_back(row.slot)
+            return Step(first, [(row.job, row.writing.generated(decode)) for row in ended])
+
+    # One pass through the model
+
+    def _turns(self) -> list[list[_Row]]:
+        """Return the rows of each pass of this step: all in one, or in those of deterministic mode."""
+        rows = list(self._rows.values())
+        if not self._deterministic:
+            return [rows]
+        reading = [[row] for row in rows if not row.begun][:1]
+        writing = [row for row in rows if row.begun]
+        size = DETERMINISTIC_ROWS
+        return reading + [writing[first : first + size] for first in range(0, len(writing), size)]
+
+    def _advance(self, rows: Sequence[_Row]) -> list[tuple[_Row, int]]:
+        """Pass some rows through the model; return the tokens that they wrote."""
+        import torch
+
+        ids: list[int] = []
+        positions: list[int] = []
+        writers: list[tuple[_Row, int]] = []
+        packing = Packing()
+        room, read = self._step_tokens, []
+        for row in rows:
+            if row.begun or not room:
+                continue
+            if not row.read:
+                self._share_prefix(row)
+            count = min(len(row.prompt) - row.read, room)
+            packing.segments.append(Segment(row.slot, len(ids), count, row.read))
+            ids += row.prompt[row.read : row.read + count]
+            positions += range(row.read, row.read + count)
+            room -= count
+            read.append((row, count))
+            if row.read + count == len(row.prompt):
+                writers.append((row, len(ids) - 1))
+        by_pool: dict[Pool, list[_Row]] = {}
+        for row in rows:
+            if row.begun:
+                by_pool.setdefault(row.slot.pool, []).append(row)
+        for members in by_pool.values():
+            members.sort(key=lambda row: row.slot.row)
+        for pool, members in by_pool.items():
+            packing.decoding.append(self._decoding(pool, members, len(ids)))
+            for row in members:
+                writers.append((row, len(ids)))
+                ids.append(row.writing.tokens[-1])
+                positions.append(row.position)
+        if self._deterministic and by_pool:
+            # Rows of nothing, so that the products are of one shape whoever is at work.
+            fill = DETERMINISTIC_ROWS - len(ids)
+            ids += [0] * fill
+            positions += [0] * fill
+        device = self._model.device
+        logits = self._network(
+            input_ids=torch.tensor([ids], device=device),
+            position_ids=torch.tensor([positions], device=device),
+            use_cache=False,
+            logits_to_keep=torch.tensor([place for _, place in writers], dtype=torch.long, device=device),
+            packing=packing,
+        ).logits[0]
+        for row, count in read:
+            row.slot.ids += row.prompt[row.read : row.read + count]
+            row.read += count
+        for members in by_pool.values():
+            for row in members:
+                row.slot.ids.append(row.writing.tokens[-1])
+        if not writers:
+            return []
+        tokens = choose_tokens([row.writing for row, _ in writers], logits)
+        return [(row, token) for (row, _), token in zip(writers, tokens, strict=True)]
+
+    def _decoding(self, pool: Pool, members: Sequence[_Row], first: int) -> Decoding:
+        import torch
+
+        device = self._model.device
+        slots = [row.slot.row for row in members]
+        rows = torch.tensor(slots, device=device)
+        places = torch.tensor([row.position for row in members], device=device)
+        last = torch.zeros(len(pool.slots), dtype=torch.long, device=device)
+        last[rows] = places
+        mask = torch.zeros(len(pool.slots), pool.length, dtype=self._network.dtype, device=device)
+        mask.masked_fill_(torch.arange(pool.length, device=device) > last[:, None], -torch.inf)
+        whole = slots == list(range(len(pool.slots)))
+        return Decoding(pool, first, len(members), rows, places, mask[:, None, None], whole)
+
+    def _share_prefix(self, row: _Row) -> None:
+        """Take over keys and values of a prompt that begins alike, from whichever slot has most of them."""
+        best, shared = None, SHARED_TOKENS - 1
+        if not self._deterministic:
+            for slot in self._slots.holding():
+                same = _same_start(slot.ids, row.prompt, len(row.prompt) - 1)
+                if same > shared:
+                    best, shared = slot, same
+        if best is None:
+            row.slot.ids.clear()
+            return
+        row.read = shared
+        if best is not row.slot:
+            for layer in range(len(row.slot.pool.keys)):
+                for mine, other in (
+                    (row.slot.pool.keys, best.pool.keys),
+                    (row.slot.pool.values, best.pool.values),
+                ):
+                    mine[layer][row.slot.row, :, :shared] = other[layer][best.row, :, :shared]
+        row.slot.ids[:] = row.prompt[:shared]
+
+
+def _same_start(held: Sequence[int], prompt: Sequence[int], most: int) -> int:
+    count = 0
+    for ours, theirs in zip(held, prompt, strict=False):
+        if ours != theirs or count == most:
+            break
+        count += 1
+    return count
+
+
+def _shape(config: Any) -> Shape:
+    """Return what attention keeps of a token.
+
+    Raises
+    ------
+    Unsupported
+        If the config does not say it.
+    """
+    config = config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None)
+    width = getattr(config, "head_dim", None) or (heads and config.hidden_size // heads)
+    layers = getattr(config, "num_hidden_layers", None)
+    if not (heads and width and layers):
+        raise Unsupported("its config does not tell its layers and heads")
+    return Shape(layers, getattr(config, "num_key_value_heads", None) or heads, width)
+
+
+def _check_same(network: Any, slots: Slots) -> None:
+    """Compare packed passes with plain ones on two short sequences, and leave packed attention switched on.
+
+    Raises
+    ------
+    Unsupported
+        If they differ: the model needs what packed passes do not give it.
+    """
+    import torch
+
+    vocabulary = int(network.config.get_text_config().vocab_size)
+    texts = [[(7 * place * place + 3 * place + 11) % vocabulary for place in range(n)] for n in (21, 13)]
+    plain_attention = network.config._attn_implementation
+    with torch.inference_mode():
+        device = network.device
+        plain = [network(torch.tensor([ids], device=device), use_cache=False).logits[0] for ids in texts]
+        try:
+            network.set_attn_implementation(attention.NAME)
+            packed = _packed_logits(network, slots, texts)
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            network.set_attn_implementation(plain_attention)
+            raise Unsupported(f"{type(error).__name__}: {error}") from error
+        except Unsupported:
+            network.set_attn_implementation(plain_attention)
+            raise
+        finally:
+            slots.clear()
+    for theirs, ours in zip(plain, packed, strict=True):
+        apart = (theirs.float() - ours.float()).norm() / theirs.float().norm()
+        # Rounding in bfloat16 comes to 1 or 2 %; a mask or a position that is wrong to far more.
+        if not apart < 0.1:
+            network.set_attn_implementation(plain_attention)
+            raise Unsupported(f"packed passes differ from plain ones by {float(apart):.0%}")
+
+
+def _packed_logits(network: Any, slots: Slots, texts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Read two texts in two packed passes, the end of the first piece by piece while the second is read."""
+    import torch
+
+    device = network.device
+    taken = slots.take([len(ids) + 8 for ids in texts], length_of(64) * 4)
+    found: list[list[torch.Tensor]] = [[] for _ in texts]
+    cut = len(texts[0]) - 2
+
+    def run(ids: list[int], positions: list[int], packing: Packing) -> torch.Tensor:
+        logits: torch.Tensor = network(
+            input_ids=torch.tensor([ids], device=device),
+            position_ids=torch.tensor([positions], device=device),
+            use_cache=False,
+            logits_to_keep=torch.arange(len(ids), device=device),
+            packing=packing,
+        ).logits[0]
+        return logits
+
+    for begin, end in ((0, 9), (9, cut)):
+        piece = Packing([Segment(taken[0], 0, end - begin, begin)])
+        found[0].append(run(list(texts[0][begin:end]), list(range(begin, end)), piece))
+    for place in (cut, cut + 1):
+        other = slice(0, 6) if place == cut else slice(6, len(texts[1]))
+        ids = list(texts[1][other])
+        pool = taken[0].pool
+        mask = torch.zeros(len(pool.slots), pool.length, dtype=network.dtype, device=device)
+        seen = torch.zeros(len(pool.slots), dtype=torch.long, device=device)
+        seen[taken[0].row] = place
+        mask.masked_fill_(torch.arange(pool.length, device=device) > seen[:, None], -torch.inf)
+        row = torch.tensor([taken[0].row], device=device)
+        where = torch.tensor([place], device=device)
+        logits = run(
+            [*ids, texts[0][place]],
+            [*range(other.start, other.start + len(ids)), place],
+            Packing(
+                [Segment(taken[1], 0, len(ids), other.start)],
+                [Decoding(pool, len(ids), 1, row, where, mask[:, None, None], False)],
+            ),
+        )
+        found[1].append(logits[:-1])
+        found[0].append(logits[-1:])
+    for slot in taken:
+        slots.give_back(slot)
+    return [torch.cat(parts) for parts in found]
