@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -589,3 +590,24 @@ def test_its_modules_load_no_heavy_packages() -> None:
     for module in (openvino, batches, files):
         assert not {"openvino_genai", "torch", "np", "transformers"} & set(vars(module)), module
     assert "openvino_genai" in sys.modules  # By the tests above.
+
+
+def test_ctrl_c_is_safe_after_a_pipeline_has_gone(llama: Weights) -> None:
+    """OpenVINO sets a stack for signals and frees it; in the main thread the next Ctrl-C would crash."""
+    script = f"""
+import faulthandler, os, signal, threading
+faulthandler.enable()
+from toolkit.engines import openvino
+from toolkit.engines.weights import find_weights
+held = list(openvino.load(find_weights({str(llama.folder)!r}), batch_tokens=64))
+going = threading.Thread(target=held.clear)
+going.start()
+going.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr

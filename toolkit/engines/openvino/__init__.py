@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from toolkit.engines.memory import WORKING_COPIES, MemoryPlan, free_bytes, plan_memory
+from toolkit.engines.openvino.apart import apart
 from toolkit.engines.openvino.batches import OpenVinoBatches
 from toolkit.engines.openvino.files import converted, obstacle
 from toolkit.engines.openvino.model import OpenVinoModel, precision
@@ -101,7 +102,7 @@ def pipeline_maker(
     properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision(), "KV_CACHE_PRECISION": "u8"}
 
     def make() -> ContinuousBatchingPipeline:
-        return openvino_genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", properties)
+        return apart(lambda: openvino_genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", properties))
 
     return make, blocks * BLOCK_TOKENS
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.engines.embedded import models_folder
 from toolkit.engines.model_folder import check_folder, read_json
+from toolkit.engines.openvino.apart import apart
 from toolkit.engines.weights import Weights
 from toolkit.errors import ModelUnavailable
 
@@ -137,7 +138,12 @@ def _convert(weights: Weights, folder: Path) -> None:
         steps.update()
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.cache_size, scheduler.num_kv_blocks = 0, 1
-        openvino_genai.ContinuousBatchingPipeline(path, scheduler, "CPU", {"enable_save_ov_model": True})
+
+        def save() -> None:
+            saving = {"enable_save_ov_model": True}
+            openvino_genai.ContinuousBatchingPipeline(path, scheduler, "CPU", saving)
+
+        apart(save)
         path.unlink()
         steps.update()
     if not (folder / _NETWORK).exists():

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from toolkit.engines.model_folder import read_json
+from toolkit.engines.openvino.apart import apart
 from toolkit.engines.quiet import quiet_transformers
 from toolkit.engines.tokenizers import TokenizerLender
 from toolkit.engines.unloaded import context_tokens_of
@@ -22,7 +23,7 @@ def precision() -> str:
     """Return the number format that OpenVINO computes in on this processor, by its own name: bf16, f32."""
     import openvino
 
-    return str(openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").to_string())
+    return apart(lambda: str(openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()))
 
 
 class OpenVinoModel:
