@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import mmap
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -116,12 +117,14 @@ def test_a_run_knows_the_memory_that_it_took(run_scripted: RunScripted, make_epi
     large = 60_000_000
 
     def replies(request: Request) -> str:
-        taken = bytearray(b"x") * large
-        return f"So {len(taken)}."
+        # Mapped, because what malloc gives back it may keep: a loaded model has asked it to.
+        with mmap.mmap(-1, large) as taken:
+            taken.write(b"x" * large)
+            return f"So {len(taken)}."
 
     run_scripted(make_episodes(1))  # loads the libraries
-    before = bytearray(b"x") * (4 * large)
-    del before
+    with mmap.mmap(-1, 4 * large) as before:
+        before.write(b"x" * large * 4)
     with_much = run_scripted(make_episodes(1), script={"replies": replies}, reuse="none").peak_rss_mb
     with_little = run_scripted(make_episodes(1), reuse="none").peak_rss_mb
     assert with_much is not None

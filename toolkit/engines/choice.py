@@ -6,6 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
+from toolkit.engines.apart import apart
 from toolkit.engines.engine import Engine
 from toolkit.engines.memory import NUMBER_BYTES, MemoryPlan, free_bytes, plan_memory
 from toolkit.engines.unloaded import read_size
@@ -115,14 +116,16 @@ def _torch(spec: EngineSpec, weights: Weights, reason: str) -> Engine:
             memory_gb=spec.memory_gb,
         )
 
-    loaded = load(
-        weights,
-        device=device,
-        dtype=dtype,
-        plan=plan,
-        trust_remote_code=spec.trust_remote_code,
-        deterministic=spec.deterministic,
-        threads=spec.threads,
+    loaded = apart(
+        lambda: load(
+            weights,
+            device=device,
+            dtype=dtype,
+            plan=plan,
+            trust_remote_code=spec.trust_remote_code,
+            deterministic=spec.deterministic,
+            threads=spec.threads,
+        )
     )
     reasons = "; ".join(filter(None, (reason, loaded.note)))
     return Engine("torch", reasons, loaded.model, loaded.backend, loaded.memory)

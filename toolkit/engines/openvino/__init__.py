@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from toolkit.engines.apart import apart
 from toolkit.engines.memory import WORKING_COPIES, MemoryPlan, free_bytes, plan_memory
-from toolkit.engines.openvino.apart import apart
 from toolkit.engines.openvino.batches import OpenVinoBatches
 from toolkit.engines.openvino.files import converted, obstacle
 from toolkit.engines.openvino.model import OpenVinoModel, precision

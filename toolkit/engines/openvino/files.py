@@ -21,9 +21,9 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.engines.apart import apart
 from toolkit.engines.embedded import models_folder
 from toolkit.engines.model_folder import check_folder, read_json
-from toolkit.engines.openvino.apart import apart
 from toolkit.engines.weights import Weights
 from toolkit.errors import ModelUnavailable
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from toolkit.engines.apart import apart
 from toolkit.engines.model_folder import read_json
-from toolkit.engines.openvino.apart import apart
 from toolkit.engines.quiet import quiet_transformers
 from toolkit.engines.tokenizers import TokenizerLender
 from toolkit.engines.unloaded import context_tokens_of
