@@ -22,7 +22,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return the folder of a tiny model: llama, llama-base (no chat template), t5, bart, pegasus or led."""
+    """Return the folder of a tiny model: a name of ``tiny_models.MAKERS``."""
     import torch
     from transformers.utils import logging
 

@@ -172,7 +172,7 @@ def test_any_number_of_jobs_at_any_time(loaded: tuple[OpenVinoModel, OpenVinoBat
     def ask(own_pauses: Any) -> None:
         try:
             for turn, pause in enumerate(own_pauses):
-                time.sleep(pause)
+                time.sleep(pause)  # Real time is the point: the pipeline is at work, ending or idle.
                 like = asked[turn % len(asked)]
                 job = Job(like.input_ids, like.max_new_tokens)
                 if turn % 7 == 3:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from direct_engine import DirectEngine
-from tiny_models import VOCABULARY, save_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from toolkit.config import Config
 from toolkit.engines import loaded
@@ -23,6 +24,7 @@ from toolkit.engines.loaded import acquire_engine, release_engine, unload_idle_m
 from toolkit.engines.memory import MemoryPlan, plan_memory
 from toolkit.engines.torch import attention
 from toolkit.engines.torch.model import TOKENIZER_COPIES, choose_device, choose_dtype
+from toolkit.engines.torch.slots import Shape, Slot, Slots, length_of
 from toolkit.engines.torch.writing import Writing
 from toolkit.engines.unloaded import ModelSize, read_size
 from toolkit.engines.weights import find_weights
@@ -363,7 +365,7 @@ def test_full_memory_is_told_without_what_filled_it(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     engine = engine_of("llama")
-    monkeypatch.setattr(engine.backend, "_network", full)
+    monkeypatch.setattr(engine.model.network, "forward", full)
     with pytest.raises(OutOfMemory, match=r"CUDA out of memory|allocate memory") as caught:
         engine.run([make_job(engine)])
     engine.backend.reset()
@@ -798,27 +800,55 @@ def test_a_long_prompt_is_read_piece_by_piece(engine_of: EngineOf, bare_llama: t
         monkey.undo()
 
 
-def test_attention_that_is_more_than_plain_falls_back(tmp_path: Path) -> None:
+def test_attention_that_is_more_than_plain_falls_back(model_folder: ModelFolder) -> None:
     """A model with windows is answered by its own attention, right and slower, and the engine says why."""
-    from transformers import MistralConfig, MistralForCausalLM
-
-    config = MistralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        sliding_window=8,
-        eos_token_id=4,
-        pad_token_id=0,
-    )
-    folder = save_model(tmp_path / "mistral", MistralForCausalLM(config), ends=False, longest=512)
-    spec = replace(spec_of(folder))
+    spec = spec_of(model_folder("mistral"))
     engine = acquire_engine(spec)
     assert engine.batches == "padded"
     assert "sliding_window" in engine.reason
     assert engine.submit(make_job(engine.model, TEXTS[2], 5)).result(60).generated.tokens <= 5
     release_engine(spec)
     unload_idle_models()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_formats_of_half_the_size_load(dtype: str, model_folder: ModelFolder) -> None:
+    """Weights are put in another order only where the processor's library has one for their format."""
+    engine = DirectEngine(model_folder("llama"), dtype=dtype)
+    assert engine.run([make_job(engine, cap=5)])[0].tokens <= 5
+
+
+# Room for keys and values.
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3000), st.integers(0, 6)),
+        min_size=1,
+        max_size=40,
+    )
+)
+@settings(deadline=None)
+def test_slots_keep_to_their_bound_and_their_contents(turns: list[tuple[int, int]]) -> None:
+    """As sequences of all lengths come and go, room stays below the bound, and nobody's numbers get lost."""
+    import torch
+
+    bound = 8192
+    slots = Slots(Shape(layers=1, heads=1, width=1), torch.float32, "cpu")
+    held: list[tuple[Slot, int]] = []
+
+    def mark(slot: Slot) -> float:
+        return float(slot.pool.keys[0][slot.row, 0, 0, 0])
+
+    for number, (tokens, ends) in enumerate(turns, start=1):
+        for slot, _ in held[:ends]:
+            slots.give_back(slot)
+        held = held[ends:]
+        if sum(slot.pool.length for slot, _ in held) + length_of(tokens) > bound:
+            continue
+        (slot,) = slots.take([tokens], bound)
+        assert slot.pool.length >= tokens
+        slot.pool.keys[0][slot.row] = number
+        held.append((slot, number))
+        assert slots.tokens <= bound
+        assert [mark(slot) for slot, _ in held] == [number for _, number in held]

@@ -79,6 +79,24 @@ def _llama(folder: Path, *, chat: bool) -> Path:
     return save_model(folder, LlamaForCausalLM(config), chat=chat, ends=False, longest=512)
 
 
+def _mistral(folder: Path) -> Path:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        sliding_window=8,
+        eos_token_id=4,
+        pad_token_id=0,
+    )
+    return save_model(folder, MistralForCausalLM(config), ends=False, longest=512)
+
+
 def _t5(folder: Path) -> Path:
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -148,6 +166,7 @@ def _led(folder: Path) -> Path:
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "llama": lambda folder: _llama(folder, chat=True),
     "llama-base": lambda folder: _llama(folder, chat=False),
+    "mistral": _mistral,
     "t5": _t5,
     "bart": _bart,
     "pegasus": _pegasus,

@@ -30,7 +30,7 @@ def apart(work: Callable[[], T]) -> T:
         except BaseException as error:  # Whatever it is, the caller must hear of it.
             failed.append(error)
 
-    thread = threading.Thread(target=run, name="model loads")
+    thread = threading.Thread(target=run, name="model loads", daemon=True)
     thread.start()
     thread.join()
     if failed:

@@ -6,6 +6,7 @@ tokens, of many sequences, goes through the model at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,20 @@ class Decoding:
     mask: torch.Tensor
     whole: bool
 
+    @classmethod
+    def of(cls, pool: Pool, first: int, rows: Sequence[int], positions: Sequence[int]) -> Decoding:
+        """Work out the mask from slots and the places of their tokens, both in the order of the slots."""
+        import torch
+
+        like = pool.keys[0]
+        slots, places = (torch.tensor(values, device=like.device) for values in (rows, positions))
+        last = torch.zeros(len(pool.slots), dtype=torch.long, device=like.device)
+        last[slots] = places
+        mask = torch.zeros(len(pool.slots), pool.length, dtype=like.dtype, device=like.device)
+        mask.masked_fill_(torch.arange(pool.length, device=like.device) > last[:, None], -torch.inf)
+        whole = list(rows) == list(range(len(pool.slots)))
+        return cls(pool, first, len(rows), slots, places, mask[:, None, None], whole)
+
 
 @dataclass(slots=True)
 class Packing:
@@ -71,6 +86,40 @@ class Packing:
 
     segments: list[Segment] = field(default_factory=list)
     decoding: list[Decoding] = field(default_factory=list)
+
+
+def run_pass(
+    network: Any, ids: Sequence[int], positions: Sequence[int], packing: Packing, places: Sequence[int]
+) -> torch.Tensor:
+    """Pass a packed row of tokens through a model.
+
+    Parameters
+    ----------
+    network : PreTrainedModel
+        One whose attention is this one.
+    ids, positions : sequence of int
+        The tokens, and their places in their sequences.
+    packing : Packing
+    places : sequence of int
+        The tokens whose scores are wanted.
+
+    Returns
+    -------
+    tensor, shape (places, vocabulary)
+    """
+    import torch
+
+    def row(values: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=network.device)
+
+    logits: torch.Tensor = network(
+        input_ids=row(ids)[None],
+        position_ids=row(positions)[None],
+        use_cache=False,
+        logits_to_keep=row(places),
+        packing=packing,
+    ).logits[0]
+    return logits
 
 
 def register() -> None:

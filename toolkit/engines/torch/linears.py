@@ -40,10 +40,11 @@ def pack_linears(model: torch.nn.Module) -> int:
             return product
 
     count = 0
+    formats = (torch.float32, torch.bfloat16)  # It has no order of its own for the others.
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             # Subclasses do more than a product.
-            if type(child) is torch.nn.Linear:
+            if type(child) is torch.nn.Linear and child.weight.dtype in formats:
                 setattr(parent, name, PackedLinear(child))
                 count += 1
     return count

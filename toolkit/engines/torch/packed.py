@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 from toolkit.engines.admission import choose_joining
 from toolkit.engines.jobs import Job
 from toolkit.engines.queue import Step
-from toolkit.engines.torch import attention
-from toolkit.engines.torch.attention import Decoding, Packing, Segment, Unsupported
+from toolkit.engines.torch.attention import Decoding, Packing, Segment, Unsupported, run_pass
+from toolkit.engines.torch.same import check_same
 from toolkit.engines.torch.shortage import watching_memory
 from toolkit.engines.torch.slots import Pool, Shape, Slot, Slots, length_of
 from toolkit.engines.torch.writing import Writing, choose_tokens
 
 if TYPE_CHECKING:
-    import torch
-
     from toolkit.engines.torch.model import TorchModel
 
 _STEP_TOKENS = {"cpu": 512}
@@ -90,8 +88,7 @@ class PackedBatches:
         self._deterministic = deterministic
         self._rows: dict[Job, _Row] = {}
         self._slots = Slots(_shape(model.network.config), model.network.dtype, model.device)
-        attention.register()
-        _check_same(self._network, self._slots)
+        check_same(self._network, self._slots)
 
     # What the queue asks for
 
@@ -151,8 +148,6 @@ class PackedBatches:
 
     def _advance(self, rows: Sequence[_Row]) -> list[tuple[_Row, int]]:
         """Pass some rows through the model; return the tokens that they wrote."""
-        import torch
-
         ids: list[int] = []
         positions: list[int] = []
         writers: list[tuple[_Row, int]] = []
@@ -178,7 +173,8 @@ class PackedBatches:
         for members in by_pool.values():
             members.sort(key=lambda row: row.slot.row)
         for pool, members in by_pool.items():
-            packing.decoding.append(self._decoding(pool, members, len(ids)))
+            slots, places = [row.slot.row for row in members], [row.position for row in members]
+            packing.decoding.append(Decoding.of(pool, len(ids), slots, places))
             for row in members:
                 writers.append((row, len(ids)))
                 ids.append(row.writing.tokens[-1])
@@ -188,14 +184,7 @@ class PackedBatches:
             fill = DETERMINISTIC_ROWS - len(ids)
             ids += [0] * fill
             positions += [0] * fill
-        device = self._model.device
-        logits = self._network(
-            input_ids=torch.tensor([ids], device=device),
-            position_ids=torch.tensor([positions], device=device),
-            use_cache=False,
-            logits_to_keep=torch.tensor([place for _, place in writers], dtype=torch.long, device=device),
-            packing=packing,
-        ).logits[0]
+        logits = run_pass(self._network, ids, positions, packing, [place for _, place in writers])
         for row, count in read:
             row.slot.ids += row.prompt[row.read : row.read + count]
             row.read += count
@@ -206,20 +195,6 @@ class PackedBatches:
             return []
         tokens = choose_tokens([row.writing for row, _ in writers], logits)
         return [(row, token) for (row, _), token in zip(writers, tokens, strict=True)]
-
-    def _decoding(self, pool: Pool, members: Sequence[_Row], first: int) -> Decoding:
-        import torch
-
-        device = self._model.device
-        slots = [row.slot.row for row in members]
-        rows = torch.tensor(slots, device=device)
-        places = torch.tensor([row.position for row in members], device=device)
-        last = torch.zeros(len(pool.slots), dtype=torch.long, device=device)
-        last[rows] = places
-        mask = torch.zeros(len(pool.slots), pool.length, dtype=self._network.dtype, device=device)
-        mask.masked_fill_(torch.arange(pool.length, device=device) > last[:, None], -torch.inf)
-        whole = slots == list(range(len(pool.slots)))
-        return Decoding(pool, first, len(members), rows, places, mask[:, None, None], whole)
 
     def _share_prefix(self, row: _Row) -> None:
         """Take over keys and values of a prompt that begins alike, from whichever slot has most of them."""
@@ -267,85 +242,3 @@ def _shape(config: Any) -> Shape:
     if not (heads and width and layers):
         raise Unsupported("its config does not tell its layers and heads")
     return Shape(layers, getattr(config, "num_key_value_heads", None) or heads, width)
-
-
-def _check_same(network: Any, slots: Slots) -> None:
-    """Compare packed passes with plain ones on two short sequences, and leave packed attention switched on.
-
-    Raises
-    ------
-    Unsupported
-        If they differ: the model needs what packed passes do not give it.
-    """
-    import torch
-
-    vocabulary = int(network.config.get_text_config().vocab_size)
-    texts = [[(7 * place * place + 3 * place + 11) % vocabulary for place in range(n)] for n in (21, 13)]
-    plain_attention = network.config._attn_implementation
-    with torch.inference_mode():
-        device = network.device
-        plain = [network(torch.tensor([ids], device=device), use_cache=False).logits[0] for ids in texts]
-        try:
-            network.set_attn_implementation(attention.NAME)
-            packed = _packed_logits(network, slots, texts)
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            network.set_attn_implementation(plain_attention)
-            raise Unsupported(f"{type(error).__name__}: {error}") from error
-        except Unsupported:
-            network.set_attn_implementation(plain_attention)
-            raise
-        finally:
-            slots.clear()
-    for theirs, ours in zip(plain, packed, strict=True):
-        apart = (theirs.float() - ours.float()).norm() / theirs.float().norm()
-        # Rounding in bfloat16 comes to 1 or 2 %; a mask or a position that is wrong to far more.
-        if not apart < 0.1:
-            network.set_attn_implementation(plain_attention)
-            raise Unsupported(f"packed passes differ from plain ones by {float(apart):.0%}")
-
-
-def _packed_logits(network: Any, slots: Slots, texts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    """Read two texts in two packed passes, the end of the first piece by piece while the second is read."""
-    import torch
-
-    device = network.device
-    taken = slots.take([len(ids) + 8 for ids in texts], length_of(64) * 4)
-    found: list[list[torch.Tensor]] = [[] for _ in texts]
-    cut = len(texts[0]) - 2
-
-    def run(ids: list[int], positions: list[int], packing: Packing) -> torch.Tensor:
-        logits: torch.Tensor = network(
-            input_ids=torch.tensor([ids], device=device),
-            position_ids=torch.tensor([positions], device=device),
-            use_cache=False,
-            logits_to_keep=torch.arange(len(ids), device=device),
-            packing=packing,
-        ).logits[0]
-        return logits
-
-    for begin, end in ((0, 9), (9, cut)):
-        piece = Packing([Segment(taken[0], 0, end - begin, begin)])
-        found[0].append(run(list(texts[0][begin:end]), list(range(begin, end)), piece))
-    for place in (cut, cut + 1):
-        other = slice(0, 6) if place == cut else slice(6, len(texts[1]))
-        ids = list(texts[1][other])
-        pool = taken[0].pool
-        mask = torch.zeros(len(pool.slots), pool.length, dtype=network.dtype, device=device)
-        seen = torch.zeros(len(pool.slots), dtype=torch.long, device=device)
-        seen[taken[0].row] = place
-        mask.masked_fill_(torch.arange(pool.length, device=device) > seen[:, None], -torch.inf)
-        row = torch.tensor([taken[0].row], device=device)
-        where = torch.tensor([place], device=device)
-        logits = run(
-            [*ids, texts[0][place]],
-            [*range(other.start, other.start + len(ids)), place],
-            Packing(
-                [Segment(taken[1], 0, len(ids), other.start)],
-                [Decoding(pool, len(ids), 1, row, where, mask[:, None, None], False)],
-            ),
-        )
-        found[1].append(logits[:-1])
-        found[0].append(logits[-1:])
-    for slot in taken:
-        slots.give_back(slot)
-    return [torch.cat(parts) for parts in found]

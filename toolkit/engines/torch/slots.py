@@ -77,6 +77,21 @@ class Pool:
                     tensors[layer] = fresh  # One after the other, so that little stands twice.
         self.slots += [Slot(self, row) for row in range(len(self.slots), count)]
 
+    def shrink(self) -> None:
+        """Keep the slots that are at work and no others; they move together."""
+        import torch
+
+        kept = sorted(self.busy, key=lambda slot: slot.row)
+        if len(kept) == len(self.slots):
+            return
+        rows = torch.tensor([slot.row for slot in kept], dtype=torch.long, device=self._device)
+        for tensors in (self.keys, self.values):
+            for layer, tensor in enumerate(tensors):
+                tensors[layer] = tensor[rows]
+        for row, slot in enumerate(kept):
+            slot.row = row
+        self.slots = kept
+
 
 class Slots:
     """All slots of a model.
@@ -111,7 +126,7 @@ class Slots:
             if count > len(pool.slots):
                 others = self.tokens - length * len(pool.slots)
                 if others + count * length > batch_tokens:
-                    self._drop_idle(besides=pool)
+                    self._shrink(besides=pool)
                 pool.grow(count)
         taken = []
         for length in wanted:
@@ -134,9 +149,13 @@ class Slots:
         """Give up all room."""
         self._pools.clear()
 
-    def _drop_idle(self, besides: Pool) -> None:
+    def _shrink(self, besides: Pool) -> None:
         for length, pool in list(self._pools.items()):
-            if not pool.busy and pool is not besides:
+            if pool is besides:
+                continue
+            if pool.busy:
+                pool.shrink()
+            else:
                 del self._pools[length]
 
 

@@ -13,21 +13,7 @@ if TYPE_CHECKING:
 
 
 class Writing(GrowingReply):
-    """A reply, token by token; it depends on its job and on nothing that is worked on beside it.
-
-    Parameters
-    ----------
-    job : Job
-    end_ids : collection of int
-        Tokens with which the model ends a reply.
-
-    Attributes
-    ----------
-    job : Job
-    tokens : list of int
-        The reply so far, with the end token.
-    ended : bool
-    """
+    """A reply whose tokens are chosen here, by its job and by nothing that is worked on beside it."""
 
     def __init__(self, job: Job, end_ids: Collection[int]) -> None:
         super().__init__(job, end_ids)
