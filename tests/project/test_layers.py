@@ -24,6 +24,7 @@ LEVELS = {
     "urls": 0,
     "harmless": 0,
     "files": 0,
+    "garbage": 0,
     "memory": 0,
     "wording": 0,
     "parts": 0,

@@ -6,6 +6,7 @@ import threading
 
 from toolkit.engines.choice import EngineSpec, make_engine
 from toolkit.engines.engine import Engine
+from toolkit.garbage import no_search_for_cycles
 
 _loaded: dict[EngineSpec, Engine] = {}
 _loaded_lock = threading.Lock()
@@ -26,7 +27,8 @@ def acquire_engine(spec: EngineSpec) -> Engine:
         held = _loaded.get(spec)
         if held is None or held.died:
             _drop_idle()
-            held = _loaded[spec] = make_engine(spec)
+            with no_search_for_cycles():
+                held = _loaded[spec] = make_engine(spec)
         held.users += 1
         return held
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+
+from toolkit.garbage import no_search_for_cycles
 
 EPOCH = 1_700_000_040
 """Where simulated time begins, in epoch seconds: at a full minute."""
@@ -62,23 +62,7 @@ class Agenda:
     def run(self) -> None:
         """Let everything happen until nothing is left."""
         heap, clock = self._heap, self.clock
-        with _no_search_for_cycles():
+        with no_search_for_cycles():
             while heap:
                 clock.time, _, action = heapq.heappop(heap)
                 action()
-
-
-@contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
-    """Leave garbage collection to reference counts.
-
-    A simulation makes records that stay and next to no cycles; looking for these among all records again and
-    again takes a third of a large one's time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
