@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from direct_engine import DirectEngine
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from toolkit.config import Config
 from toolkit.engines import loaded
@@ -24,7 +22,6 @@ from toolkit.engines.loaded import acquire_engine, release_engine, unload_idle_m
 from toolkit.engines.memory import MemoryPlan, plan_memory
 from toolkit.engines.torch import attention
 from toolkit.engines.torch.model import TOKENIZER_COPIES, choose_device, choose_dtype
-from toolkit.engines.torch.slots import Shape, Slot, Slots, length_of
 from toolkit.engines.torch.writing import Writing
 from toolkit.engines.unloaded import ModelSize, read_size
 from toolkit.engines.weights import find_weights
@@ -816,39 +813,3 @@ def test_formats_of_half_the_size_load(dtype: str, model_folder: ModelFolder) ->
     """Weights are put in another order only where the processor's library has one for their format."""
     engine = DirectEngine(model_folder("llama"), dtype=dtype)
     assert engine.run([make_job(engine, cap=5)])[0].tokens <= 5
-
-
-# Room for keys and values.
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(1, 3000), st.integers(0, 6)),
-        min_size=1,
-        max_size=40,
-    )
-)
-@settings(deadline=None)
-def test_slots_keep_to_their_bound_and_their_contents(turns: list[tuple[int, int]]) -> None:
-    """As sequences of all lengths come and go, room stays below the bound, and nobody's numbers get lost."""
-    import torch
-
-    bound = 8192
-    slots = Slots(Shape(layers=1, heads=1, width=1), torch.float32, "cpu")
-    held: list[tuple[Slot, int]] = []
-
-    def mark(slot: Slot) -> float:
-        return float(slot.pool.keys[0][slot.row, 0, 0, 0])
-
-    for number, (tokens, ends) in enumerate(turns, start=1):
-        for slot, _ in held[:ends]:
-            slots.give_back(slot)
-        held = held[ends:]
-        if sum(slot.pool.length for slot, _ in held) + length_of(tokens) > bound:
-            continue
-        (slot,) = slots.take([tokens], bound)
-        assert slot.pool.length >= tokens
-        slot.pool.keys[0][slot.row] = number
-        held.append((slot, number))
-        assert slots.tokens <= bound
-        assert [mark(slot) for slot, _ in held] == [number for _, number in held]

@@ -50,14 +50,17 @@ class DirectEngine:
 
 
 def run_directly(backend: Backend, jobs: Sequence[Job]) -> list[Generated]:
-    """Admit jobs all at once and step until all are done."""
+    """Admit jobs, all at once where they fit, and step until all are done."""
     # The same job may stand twice in a list; at work it may not.
     asked = [
         Job(job.input_ids, job.max_new_tokens, job.sampling, job.stop, job.cancelled, job.owner, job.name)
         for job in jobs
     ]
-    backend.admit(asked)
+    waiting = list(asked)
     done: dict[Job, Generated] = {}
     while len(done) < len(asked):
+        if joining := backend.choose(waiting):
+            backend.admit(joining)
+            waiting = [job for job in waiting if job not in joining]
         done.update(backend.step().ended)
     return [done[job] for job in asked]

@@ -51,10 +51,12 @@ class Decoding:
         Their slots.
     positions : tensor of int, shape (count,)
         The place of the token in each sequence.
-    mask : tensor, shape (slots, 1, 1, length)
+    span : slice
+        The rows of the pool from the first of them to the last.
+    mask : tensor, shape (span, 1, 1, length)
         0 where a slot's token may look, minus infinity elsewhere.
     whole : bool
-        Whether they are all slots of the pool, in order.
+        Whether they are all rows of the span, in order.
     """
 
     pool: Pool
@@ -62,6 +64,7 @@ class Decoding:
     count: int
     rows: torch.Tensor
     positions: torch.Tensor
+    span: slice
     mask: torch.Tensor
     whole: bool
 
@@ -72,12 +75,13 @@ class Decoding:
 
         like = pool.keys[0]
         slots, places = (torch.tensor(values, device=like.device) for values in (rows, positions))
-        last = torch.zeros(len(pool.slots), dtype=torch.long, device=like.device)
-        last[slots] = places
-        mask = torch.zeros(len(pool.slots), pool.length, dtype=like.dtype, device=like.device)
+        begin, end = min(rows), max(rows) + 1
+        last = torch.zeros(end - begin, dtype=torch.long, device=like.device)
+        last[slots - begin] = places
+        mask = torch.zeros(end - begin, pool.length, dtype=like.dtype, device=like.device)
         mask.masked_fill_(torch.arange(pool.length, device=like.device) > last[:, None], -torch.inf)
-        whole = list(rows) == list(range(len(pool.slots)))
-        return cls(pool, first, len(rows), slots, places, mask[:, None, None], whole)
+        whole = list(rows) == list(range(begin, end))
+        return cls(pool, first, len(rows), slots, places, slice(begin, end), mask[:, None, None], whole)
 
 
 @dataclass(slots=True)
@@ -233,14 +237,15 @@ def _attend_last(
 ) -> torch.Tensor:
     """Attend from the last token of each sequence to all of it; the heads stand first in what is given.
 
-    All slots of the pool take part, those without a token with a query of zeros: to pick some out would be to
-    copy them.
+    All slots between them take part, those without a token with a query of zeros: to pick some out would be
+    to copy them.
     """
     import torch
 
     keys, values = group.pool.keys[layer], group.pool.values[layer]
     keys[group.rows, :, group.positions] = key.transpose(0, 1)
     values[group.rows, :, group.positions] = value.transpose(0, 1)
+    keys, values = keys[group.span], values[group.span]
     slots, kept, _, width = keys.shape
     heads, count = query.shape[0], group.count
     queries = query.transpose(0, 1).reshape(count, kept, -1, width)
@@ -249,7 +254,7 @@ def _attend_last(
             queries,
             torch.zeros(slots, *queries.shape[1:], dtype=query.dtype, device=query.device),
         )
-        queries[group.rows] = some
+        queries[group.rows - group.span.start] = some
     scores = torch.matmul(queries, keys.transpose(2, 3)).add_(group.mask)
     attended = torch.matmul(torch.softmax(scores, -1), values)
-    return (attended if group.whole else attended[group.rows]).reshape(count, heads, width)
+    return (attended if group.whole else attended[group.rows - group.span.start]).reshape(count, heads, width)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.engines.quiet import quiet_transformers
 from toolkit.engines.tokenizers import TOKENIZER_COPIES, TokenizerLender
-from toolkit.engines.torch.shortage import keep_freed_memory
 from toolkit.engines.unloaded import context_tokens_of, first_bound
 from toolkit.engines.weights import Weights
 from toolkit.errors import ConfigError, ModelUnavailable
@@ -103,8 +102,6 @@ class TorchModel:
         self.dtype = dtype
         self._trust_remote_code = trust_remote_code
         self._threads = threads
-        if device == "cpu":
-            keep_freed_memory()
         self.network, tokenizer = self._load(getattr(torch, dtype))
         self._tokenizers = TokenizerLender(tokenizer, TOKENIZER_COPIES)
         config = self.network.config

@@ -9,9 +9,10 @@ from toolkit.engines.admission import choose_joining
 from toolkit.engines.jobs import Job
 from toolkit.engines.queue import Step
 from toolkit.engines.torch.attention import Decoding, Packing, Segment, Unsupported, run_pass
+from toolkit.engines.torch.room import Shape, make_room
 from toolkit.engines.torch.same import check_same
 from toolkit.engines.torch.shortage import watching_memory
-from toolkit.engines.torch.slots import Pool, Shape, Slot, Slots, length_of
+from toolkit.engines.torch.slots import Pool, Slot, Slots, length_of
 from toolkit.engines.torch.writing import Writing, choose_tokens
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class PackedBatches:
         self._step_tokens = step_tokens
         self._deterministic = deterministic
         self._rows: dict[Job, _Row] = {}
-        self._slots = Slots(_shape(model.network.config), model.network.dtype, model.device)
+        shape, dtype, device = _shape(model.network.config), model.network.dtype, model.device
+        self._slots = Slots(batch_tokens, lambda length, most: make_room(shape, length, most, dtype, device))
         check_same(self._network, self._slots)
 
     # What the queue asks for
@@ -100,7 +102,7 @@ class PackedBatches:
     def admit(self, jobs: Sequence[Job]) -> None:
         """Take up jobs."""
         lengths = [job.most_tokens for job in jobs]
-        slots = watching_memory(lambda: self._slots.take(lengths, self._batch_tokens))
+        slots = watching_memory(lambda: self._slots.take(lengths))
         for job, slot in zip(jobs, slots, strict=True):
             self._rows[job] = _Row(job, slot, self._model.end_ids)
 

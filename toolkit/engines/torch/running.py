@@ -12,6 +12,7 @@ from toolkit.engines.torch.linears import pack_linears
 from toolkit.engines.torch.model import TorchModel
 from toolkit.engines.torch.packed import PackedBatches, step_tokens_of
 from toolkit.engines.torch.padded import PaddedBatches
+from toolkit.engines.torch.shortage import give_back_freed_memory, keep_freed_memory
 from toolkit.engines.weights import Weights
 
 
@@ -65,9 +66,13 @@ def load(
             weights, device=device, dtype=dtype, trust_remote_code=trust_remote_code, threads=threads
         )
 
+    if device == "cpu":
+        give_back_freed_memory()
     model = loaded()
-    if device == "cpu" and pack_linears(model.network) and not _runs(model):
-        model = loaded()
+    if device == "cpu":
+        if pack_linears(model.network) and not _runs(model):
+            model = loaded()
+        keep_freed_memory()
     if not model.encoder_decoder:
         try:
             packed = PackedBatches(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from toolkit.engines.jobs import OutOfMemory
@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 KEPT_BYTES = 1 << 30
+GIVEN_BACK_BYTES = 1 << 17
 
 
 def watching_memory(work: Callable[[], T]) -> T:
@@ -37,15 +38,26 @@ def watching_memory(work: Callable[[], T]) -> T:
     raise OutOfMemory(shortage)
 
 
-def keep_freed_memory() -> bool:
+def give_back_freed_memory() -> None:
+    """Ask the C library to map large blocks by themselves, so that they go back to the system when freed.
+
+    For loading: glibc's own thresholds rise as it goes, and then what was freed of SmolLM2's weights leaves
+    holes of 200 MB among those that stay.
+    """
+    _set_malloc({_MMAP_THRESHOLD: GIVEN_BACK_BYTES})
+
+
+def keep_freed_memory() -> None:
     """Ask the C library not to give large blocks back to the system each time that they are freed.
 
-    A model frees and takes blocks of megabytes for each layer; with glibc's own thresholds each of them is
-    mapped anew, and the system fills it with zeros page by page. Other systems are left as they are.
+    A model at work frees and takes blocks of megabytes for each layer; with glibc's own thresholds each of
+    them is mapped anew, and the system fills it with zeros page by page.
     """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, KEPT_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
+    _set_malloc({_MMAP_THRESHOLD: KEPT_BYTES, _TRIM_THRESHOLD: KEPT_BYTES})
+
+
+def _set_malloc(settings: Mapping[int, int]) -> None:
+    """Set glibc's malloc; other systems are left as they are."""
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        for setting, value in settings.items():
+            mallopt(setting, value)

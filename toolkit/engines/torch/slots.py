@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from toolkit.engines.torch.room import Room
 
 if TYPE_CHECKING:
     import torch
@@ -12,15 +15,6 @@ if TYPE_CHECKING:
 STEP = 256
 """Slots are multiples of it long. Attention goes over a slot's whole length: twice as fast as over a part of
 it (PyTorch 2.13 on a CPU: 0.45 ms over 704 of 704 places, 1.0 ms over 672 of them), as parts are copied."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What one token takes: ``layers`` times keys and values of ``heads`` heads, ``width`` numbers each."""
-
-    layers: int
-    heads: int
-    width: int
 
 
 @dataclass(eq=False, slots=True)
@@ -41,56 +35,48 @@ class Slot:
 
 
 class Pool:
-    """Slots of one length: for each layer keys and values of shape (slots, heads, length, width)."""
+    """Slots of one length, in the rows of one room.
 
-    def __init__(self, shape: Shape, length: int, dtype: torch.dtype, device: str) -> None:
+    Attributes
+    ----------
+    length : int
+    room : Room
+    slots : dict of int to Slot
+        Those that take memory, by row.
+    busy : set of Slot
+        Those of them in which somebody works.
+    """
+
+    def __init__(self, length: int, room: Room) -> None:
         self.length = length
-        self.slots: list[Slot] = []
+        self.room = room
+        self.slots: dict[int, Slot] = {}
         self.busy: set[Slot] = set()
-        self._shape = shape
-        self._dtype = dtype
-        self._device = device
-        self.keys: list[torch.Tensor] = []
-        self.values: list[torch.Tensor] = []
 
-    def idle(self) -> Iterator[Slot]:
-        """Yield the slots that nobody works in; what they hold can still be copied."""
-        return (slot for slot in self.slots if slot not in self.busy)
+    @property
+    def keys(self) -> list[torch.Tensor]:
+        """For each layer, of shape (rows, heads, length, width)."""
+        return self.room.keys
 
-    def grow(self, count: int) -> None:
-        """Have so many slots, or as many as there are."""
-        import torch
+    @property
+    def values(self) -> list[torch.Tensor]:
+        """For each layer, of shape (rows, heads, length, width)."""
+        return self.room.values
 
-        missing = count - len(self.slots)
-        if missing <= 0:
-            return
-        shape = count, self._shape.heads, self.length, self._shape.width
+    def take(self) -> Slot:
+        """Return the first slot that is idle: attention goes over all rows up to the last that is busy."""
+        row = next(row for row in itertools.count() if self.slots.get(row) not in self.busy)
+        self.room.need(row + 1)
+        slot = self.slots.setdefault(row, Slot(self, row))
+        self.busy.add(slot)
+        return slot
 
-        for tensors in (self.keys, self.values):
-            for layer in range(self._shape.layers):
-                # Zeros, because attention weighs what is not written yet by 0, and 0 times NaN is NaN.
-                fresh = torch.zeros(shape, dtype=self._dtype, device=self._device)
-                if layer == len(tensors):
-                    tensors.append(fresh)
-                else:
-                    fresh[: len(tensors[layer])] = tensors[layer]
-                    tensors[layer] = fresh  # One after the other, so that little stands twice.
-        self.slots += [Slot(self, row) for row in range(len(self.slots), count)]
-
-    def shrink(self) -> None:
-        """Keep the slots that are at work and no others; they move together."""
-        import torch
-
-        kept = sorted(self.busy, key=lambda slot: slot.row)
-        if len(kept) == len(self.slots):
-            return
-        rows = torch.tensor([slot.row for slot in kept], dtype=torch.long, device=self._device)
-        for tensors in (self.keys, self.values):
-            for layer, tensor in enumerate(tensors):
-                tensors[layer] = tensor[rows]
-        for row, slot in enumerate(kept):
-            slot.row = row
-        self.slots = kept
+    def give_up_idle(self) -> None:
+        """Give back the memory of slots that nobody works in; what they hold can no longer be copied."""
+        idle = [row for row, slot in self.slots.items() if slot not in self.busy]
+        for row in idle:
+            del self.slots[row]
+        self.room.give_up(idle, self.slots)
 
 
 class Slots:
@@ -98,15 +84,15 @@ class Slots:
 
     Parameters
     ----------
-    shape : Shape
-    dtype, device
-        As PyTorch's tensors have them.
+    batch_tokens : int
+        Bound on their lengths together; a single one may be longer.
+    make_room : callable
+        Makes room for rows of a length, given that and how many there may be at most.
     """
 
-    def __init__(self, shape: Shape, dtype: torch.dtype, device: str) -> None:
-        self._shape = shape
-        self._dtype = dtype
-        self._device = device
+    def __init__(self, batch_tokens: int, make_room: Callable[[int, int], Room]) -> None:
+        self._batch_tokens = batch_tokens
+        self._make_room = make_room
         self._pools: dict[int, Pool] = {}
 
     @property
@@ -114,27 +100,24 @@ class Slots:
         """How many tokens there is room for, in use or not."""
         return sum(length * len(pool.slots) for length, pool in self._pools.items())
 
-    def take(self, lengths: Iterable[int], batch_tokens: int) -> list[Slot]:
+    def take(self, lengths: Iterable[int]) -> list[Slot]:
         """Return a slot for each of some sequences, given the most tokens that each may come to.
 
-        Room that nobody uses is given up for it where all would come to more than ``batch_tokens``.
+        Memory that nobody uses is given up for it where all would come to more than the bound.
         """
-        wanted = [length_of(tokens) for tokens in lengths]
-        for length in dict.fromkeys(wanted):
-            pool = self._pools.setdefault(length, Pool(self._shape, length, self._dtype, self._device))
-            count = len(pool.busy) + wanted.count(length)
-            if count > len(pool.slots):
-                others = self.tokens - length * len(pool.slots)
-                if others + count * length > batch_tokens:
-                    self._shrink(besides=pool)
-                pool.grow(count)
-        taken = []
-        for length in wanted:
-            pool = self._pools[length]
-            slot = next(pool.idle())
-            pool.busy.add(slot)
-            taken.append(slot)
-        return taken
+        return [self._take(length_of(tokens)) for tokens in lengths]
+
+    def _take(self, length: int) -> Slot:
+        pool = self._pools.get(length)
+        if pool is None:
+            # Two, because that many are compared when a model is loaded.
+            most = max(2, self._batch_tokens // length)
+            pool = self._pools[length] = Pool(length, self._make_room(length, most))
+        if len(pool.busy) == len(pool.slots) and self.tokens + length > self._batch_tokens:
+            for other in self._pools.values():
+                if other is not pool:
+                    other.give_up_idle()
+        return pool.take()
 
     def give_back(self, slot: Slot) -> None:
         """Let another sequence have it."""
@@ -143,20 +126,11 @@ class Slots:
     def holding(self) -> Iterator[Slot]:
         """Yield all slots, busy or idle."""
         for pool in self._pools.values():
-            yield from pool.slots
+            yield from pool.slots.values()
 
     def clear(self) -> None:
-        """Give up all room."""
+        """Give up all memory."""
         self._pools.clear()
-
-    def _shrink(self, besides: Pool) -> None:
-        for length, pool in list(self._pools.items()):
-            if pool is besides:
-                continue
-            if pool.busy:
-                pool.shrink()
-            else:
-                del self._pools[length]
 
 
 def length_of(tokens: int) -> int:
