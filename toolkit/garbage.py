@@ -21,4 +21,8 @@ def no_search_for_cycles() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():
+                # Both together file all that was made as old, without the search that would come at once.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
