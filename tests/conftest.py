@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from postgresql_server import Server
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +26,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     if opened := sys.modules.get("toolkit.store.opened"):
         opened.close_stores()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """Have one server for all tests that want one; each takes a database of its own."""
+    from postgresql_server import postgresql_server
+
+    with postgresql_server() as server:
+        yield server

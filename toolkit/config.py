@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -26,7 +27,7 @@ from toolkit.parts import Text, View, notebook_html
 from toolkit.records import Sampling
 from toolkit.refusals import explain, secrets_among
 from toolkit.settings import default_of, settings_parts
-from toolkit.urls import check_server_url, check_store_url, same_place
+from toolkit.urls import DATABASES, check_database_url, check_server_url, same_place
 from toolkit.wording import shown
 
 _MOST_SHOWN = 100
@@ -105,9 +106,11 @@ class Config(BaseModel):
     )
     limits_url: str | None = Field(
         None,
-        pattern=r"^(memory://$|sqlite:///)",
-        description="where the limits' state is: memory:// or sqlite:///PATH; unset: a file that all "
-        "processes of this user share",
+        description="where the limits' state is: a file, a database of PostgreSQL that machines share, or "
+        "this process alone; unset: a file that all processes of this user share",
+    )
+    limits_password: SecretStr | None = Field(
+        None, description="password of that database; taken from limits_url if it stands there"
     )
     openai_base_url: str | None = Field(
         None, pattern=r"^https?://", description="address of a server that speaks OpenAI's protocol"
@@ -278,15 +281,15 @@ class Config(BaseModel):
         kept = state["__dict__"]
         environment = from_environment(os.environ, {}, type(self).model_fields)
         # So that the password of another address there is not taken for that of this one.
-        there = merge_settings(environment, {"store_url": kept["store_url"]})
+        there = merge_settings(environment, {url: kept[url] for url in DATABASES})
         found = {name: SecretStr(there[name]) for name in _SECRETS & there.keys() if kept[name] is None}
         super().__setstate__({**state, "__dict__": {**kept, **found}})
 
-    @field_validator("store_url")
+    @field_validator(*DATABASES)
     @classmethod
-    def _check_store_url(cls, value: str | None) -> str | None:
+    def _check_database_url(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
-            check_store_url(value)
+            check_database_url(value, DATABASES[str(info.field_name)])
         return value
 
     @field_validator("prices", mode="before")
@@ -372,16 +375,14 @@ class Config(BaseModel):
     def replace(self, **changes: Any) -> Config:
         """Return a copy with some settings changed, checked like a new one.
 
-        ``store_password`` goes along to an address of the same user, database, host and port only. For any
-        other it is what stands in that address, in the changes or in the environment, or none.
+        The password of a database goes along to an address of the same user, database, host and port only.
+        For any other it is what stands in that address, in the changes or in the environment, or none.
         """
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        if (
-            self.store_url is not None
-            and "store_url" in changes
-            and not same_place(self.store_url, changes["store_url"])
-        ):
-            given.pop("store_password", None)
+        for url, password in DATABASES.items():
+            before = getattr(self, url)
+            if before is not None and url in changes and not same_place(before, changes[url]):
+                given.pop(password, None)
         return type(self)(**merge_settings(given, changes))
 
     def shown(self) -> dict[str, Any]:

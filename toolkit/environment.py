@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from toolkit.errors import ConfigError, nearest_name
-from toolkit.urls import same_place, show_scheme, split_password
+from toolkit.urls import DATABASES, same_place, show_scheme, split_password
 
 ENVIRONMENT_PREFIX = "TOOLKIT_"
 ENVIRONMENT_ALIASES = {
@@ -75,8 +75,9 @@ def from_environment(
 def merge_settings(*sources: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of several sources, of which the later go before the earlier.
 
-    A password that stands in ``store_url`` becomes ``store_password``. It is for that address alone: where a
-    later source names another, it is left out. A ``store_password`` of its own goes with any address.
+    A password that stands in the address of a database becomes a setting of its own, such as
+    ``store_password``. It is for that address alone: where a later source names another, it is left out. One
+    that is given by itself goes with any address.
 
     Raises
     ------
@@ -84,22 +85,23 @@ def merge_settings(*sources: Mapping[str, Any]) -> dict[str, Any]:
         If one source holds two passwords.
     """
     merged: dict[str, Any] = {}
-    bound = False
+    bound: set[str] = set()
     for source in sources:
         settings = dict(source)
-        address, given, inside = settings.get("store_url"), settings.get("store_password"), None
-        if isinstance(address, str):
-            settings["store_url"], inside = split_password(address)
-        if inside is not None:
-            if given and _plain(given) != inside:
-                wrong = "store_url holds another password than store_password; leave one of them out"
-                raise ConfigError(wrong, ["store_url", "store_password"])
-            settings["store_password"] = inside
-        elif bound and "store_url" in settings and not same_place(merged["store_url"], settings["store_url"]):
-            del merged["store_password"]
-            bound = False
-        if "store_password" in settings:
-            bound = inside is not None and not given
+        for url, password in DATABASES.items():
+            address, given, inside = settings.get(url), settings.get(password), None
+            if isinstance(address, str):
+                settings[url], inside = split_password(address)
+            if inside is not None:
+                if given and _plain(given) != inside:
+                    wrong = f"{url} holds another password than {password}; leave one of them out"
+                    raise ConfigError(wrong, [url, password])
+                settings[password] = inside
+            elif url in bound and url in settings and not same_place(merged[url], settings[url]):
+                del merged[password]
+                bound.discard(url)
+            if password in settings:
+                (bound.add if inside is not None and not given else bound.discard)(url)
         merged.update(settings)
     return merged
 

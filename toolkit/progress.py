@@ -260,6 +260,8 @@ class Progress:
 
 def describe_wait(standing: Standing) -> str:
     """Say what a run waits for, and until when by the wall clock of this machine."""
+    if standing.trouble:
+        return f"waiting for the database of the limits: {standing.trouble}"
     text = f"{standing.waiting} waiting for {_CAUSES[standing.cause]}"
     if math.isinf(standing.until):
         return text

@@ -9,9 +9,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from toolkit.environment import variable_of
-from toolkit.urls import hide_passwords, show_scheme
-
-_DATABASE_URLS = ("limits_url", "store_url")
+from toolkit.urls import DATABASES, hide_passwords, show_scheme
 
 
 def secrets_among(fields: Mapping[str, FieldInfo]) -> frozenset[str]:
@@ -44,4 +42,4 @@ def explain(error: ValidationError, fields: Mapping[str, FieldInfo], environment
 
 def _shown(name: str, value: object) -> str:
     """Show a value, but for the password that an address may have been given with."""
-    return show_scheme(value) if name in _DATABASE_URLS else hide_passwords(repr(value))
+    return show_scheme(value) if name in DATABASES else hide_passwords(repr(value))

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 MEMORY = "memory://"
 SQLITE = "sqlite:///"
 POSTGRESQL = "postgresql+psycopg://"
+DATABASES = {"store_url": "store_password", "limits_url": "limits_password"}
+"""Settings that are addresses of databases, and those that are their passwords."""
 
 # Special characters stand escaped, or an address would not be read here as it is read further down: where a
 # password holds "@", the driver takes what follows for the name of the host, and shows it.
@@ -92,8 +94,8 @@ def check_server_url(name: str, url: str) -> None:
         raise ValueError(f"{name} must end with its path, without '?' or '#'")
 
 
-def check_store_url(url: str) -> None:
-    """Refuse what is no address of a store, or holds its password.
+def check_database_url(url: str, password: str) -> None:
+    """Refuse what is no address of a database, or holds its password, whose setting is given.
 
     Raises
     ------
@@ -104,14 +106,14 @@ def check_store_url(url: str) -> None:
         return
     if not url.startswith(POSTGRESQL):
         raise ValueError(f"is none of {MEMORY}, {SQLITE}PATH and {POSTGRESQL}USER@HOST:PORT/DB")
-    if _read_database(url).url != url:
-        raise ValueError("must hold no password; it has a setting of its own, store_password")
+    if _read_database(url, password).url != url:
+        raise ValueError(f"must hold no password; it has a setting of its own, {password}")
 
 
 def split_password(url: str) -> tuple[str, str | None]:
-    """Return the address of a store without its password, and the password, decoded, or None.
+    """Return the address of a database without its password, and the password, decoded, or None.
 
-    What is no address is returned as it is: that it is none, ``check_store_url`` says.
+    What is no address is returned as it is: that it is none, ``check_database_url`` says.
     """
     database = _database_or_none(url)
     return (url, None) if database is None else (database.url, database.password)
@@ -146,7 +148,7 @@ def _database_or_none(url: str) -> _Database | None:
         return None
 
 
-def _read_database(url: str) -> _Database:
+def _read_database(url: str, password: str = "") -> _Database:
     rest = url.removeprefix(POSTGRESQL)
     parts = _DATABASE.fullmatch(rest)
     if parts is None or any(letter.isspace() or not letter.isprintable() for letter in rest):
@@ -156,7 +158,7 @@ def _read_database(url: str) -> _Database:
         raise ValueError(f"must name a port from {_PORTS[0]} to {_PORTS[-1]}, or none")
     query = parse_qsl(parts["query"] or "", keep_blank_values=True)
     if any(name.lower() == "password" for name, _ in query):
-        raise ValueError("must hold no password after '?'; set store_password (TOOLKIT_STORE_PASSWORD)")
+        raise ValueError(f"must hold no password after '?'; set {password} (TOOLKIT_{password.upper()})")
     if not {name for name, _ in query} <= _PARAMETERS:
         raise ValueError(f"takes after '?' only {', '.join(sorted(_PARAMETERS))}")
     user, name = _decode(parts["user"] or ""), _decode(parts["name"])

@@ -25,7 +25,7 @@ SECRET = "p@ss/w%rd-Geheim"
 ESCAPED = "p%40ss%2Fw%25rd-Geheim"
 PIECE = "Geheim"
 FULL = f"postgresql+psycopg://anna:{ESCAPED}@db.test:5432/runs"
-SECRETS = {"store_password", "openai_api_key", "azure_api_key", "anthropic_api_key"}
+SECRETS = {"store_password", "limits_password", "openai_api_key", "azure_api_key", "anthropic_api_key"}
 
 
 @pytest.fixture(autouse=True)
@@ -117,10 +117,26 @@ def test_a_name_of_a_budget_needs_a_budget(monkeypatch: pytest.MonkeyPatch) -> N
     assert Config(budget_name="thesis").budget_usd == 2.5
 
 
-def test_limits_stay_on_this_machine() -> None:
-    """The limits' state takes no address of a server yet, and does not show the one that it refuses."""
+def test_limits_of_several_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their address gives its password up like the store's, and what is none is refused and not shown."""
     assert Config(limits_url="sqlite:///limits.db").limits_url == "sqlite:///limits.db"
-    for url in (FULL, f"postgresql://db.test/runs?password={PIECE}", f"http:/{PIECE}"):
+    config = Config(limits_url=FULL, store_url=OTHER)
+    assert (config.limits_url, config.store_url) == (PLAIN, OTHER)
+    assert config.limits_password is not None
+    assert config.limits_password.get_secret_value() == SECRET
+    assert config.store_password is None
+    assert PIECE not in repr(config) + str(config.shown())
+    assert config.replace(limits_url=OTHER).limits_password is None
+    assert config.replace(store_url=PLAIN).limits_password == config.limits_password
+    there = pickle.loads(pickle.dumps(config))
+    assert (there.limits_url, there.limits_password) == (PLAIN, None)
+    monkeypatch.setenv("TOOLKIT_LIMITS_PASSWORD", "the worker's")
+    assert pickle.loads(pickle.dumps(config)).limits_password == SecretStr("the worker's")
+    for url in (
+        f"postgresql://db.test/runs?password={PIECE}",
+        f"http:/{PIECE}",
+        PLAIN + f"?password={PIECE}",
+    ):
         with pytest.raises(ConfigError, match=r"^limits_url=") as caught:
             Config(limits_url=url)
         assert PIECE not in str(caught.value)

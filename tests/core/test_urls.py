@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from toolkit.urls import (
+    check_database_url,
     check_server_url,
-    check_store_url,
     hide_passwords,
     same_place,
     show_scheme,
@@ -39,7 +39,7 @@ SECRET = "hunter2"
 )
 def test_an_address_of_a_store_is_taken_as_it_is(url: str) -> None:
     """What holds no password is not written anew, or one store would have two names."""
-    check_store_url(url)
+    check_database_url(url, "store_password")
     assert split_password(url) == (url, None)
 
 
@@ -64,9 +64,9 @@ def test_an_address_of_a_store_is_taken_as_it_is(url: str) -> None:
 def test_a_password_is_taken_out_decoded(url: str, without: str, password: str | None) -> None:
     """The rest stays letter by letter, and is taken as it is from then on; an empty password is none."""
     with pytest.raises(ValueError, match="must hold no password; it has a setting of its own"):
-        check_store_url(SERVER + url)
+        check_database_url(SERVER + url, "store_password")
     assert split_password(SERVER + url) == (SERVER + without, password)
-    check_store_url(SERVER + without)
+    check_database_url(SERVER + without, "store_password")
 
 
 PARTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
@@ -137,7 +137,7 @@ def test_what_is_no_address_is_refused_without_being_shown(url: str, says: str) 
     """Wherever the password stands in a malformed address, it is in no message and in nothing shown of it."""
     assert split_password(url) == (url, None)
     with pytest.raises(ValueError, match=r"^(is|must|takes)") as caught:
-        check_store_url(url)
+        check_database_url(url, "store_password")
     assert says in str(caught.value)
     for text in (str(caught.value), show_scheme(url)):
         assert SECRET not in text

@@ -611,3 +611,27 @@ except KeyboardInterrupt:
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_process_that_ends_while_the_pipeline_works(is_cancelled: bool, llama: Weights) -> None:
+    """Its thread comes back before the interpreter has gone; else the process is aborted."""
+    script = f"""
+import time
+from concurrent.futures import wait
+from toolkit.engines.choice import EngineSpec
+from toolkit.engines.jobs import Job
+from toolkit.engines.loaded import acquire_engine
+engine = acquire_engine(EngineSpec(model={str(llama.folder)!r}, engine="openvino"))
+engine.model.end_ids.clear()
+jobs = [Job([5 + number] * 400, 3000) for number in range(4)]
+futures = [engine.submit(job) for job in jobs]
+while len(engine._queue._at_work) < len(jobs):
+    time.sleep(0)
+for job in jobs if {is_cancelled} else []:
+    job.cancelled.set()
+wait(futures if {is_cancelled} else [])
+print("ends")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "ends\n"), ended.stderr

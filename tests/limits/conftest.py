@@ -1,4 +1,4 @@
-"""The two states that one suite runs over, and the laws written once more, from their definitions."""
+"""The three states that one suite runs over, and the laws written once more, from their definitions."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
+from postgresql_server import Server
 
-from toolkit.limits import LimiterState, MemoryState, SqliteState
+from toolkit.limits import LimiterState, MemoryState, PostgresState, SqliteState
 
 Admissions = Sequence[tuple[float, int]]
 Checker = Callable[[Admissions, int, int], str | None]
 
 
-@pytest.fixture(params=["memory", "sqlite"], scope="session")
+@pytest.fixture(params=["memory", "sqlite", "postgresql"], scope="session")
 def new_state(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], LimiterState]]:
     """Make a fresh state; every call another."""
     folder = tmp_path_factory.mktemp("limits")
-    made: list[SqliteState] = []
+    made: list[SqliteState | PostgresState] = []
     numbers = itertools.count()
 
     def make() -> LimiterState:
@@ -29,11 +31,53 @@ def new_state(
             return MemoryState()
         for state in made:
             state.close()
-        made[:] = [SqliteState(folder / f"limits-{next(numbers)}.db", "process-a")]
+        if request.param == "sqlite":
+            made[:] = [SqliteState(folder / f"limits-{next(numbers)}.db", "process-a")]
+        else:
+            server: Server = request.getfixturevalue("postgresql")
+            if not made:
+                server.run("CREATE DATABASE limits")
+            else:
+                server.run("TRUNCATE toolkit_limits.book_1, toolkit_limits.holders", "limits")
+            made[:] = [PostgresState(server.url("limits"), holder="process-a")]
         return made[-1]
 
     yield make
     for state in made:
+        state.close()
+
+
+class Sharing:
+    """A state that several processes share, which a test plays one after the other.
+
+    Attributes
+    ----------
+    url : str
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.made: list[SqliteState | PostgresState] = []
+
+    def state(self, holder: str | None = None) -> SqliteState | PostgresState:
+        """Return the state as another process has it; by default as this one."""
+        if self.url.startswith("sqlite"):
+            self.made.append(SqliteState(self.url.removeprefix("sqlite:///"), holder))
+        else:
+            self.made.append(PostgresState(self.url, holder=holder))
+        return self.made[-1]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def sharing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sharing]:
+    """Share a file, and a database."""
+    if request.param == "sqlite":
+        shared = Sharing(f"sqlite:///{tmp_path / 'limits.db'}")
+    else:
+        server: Server = request.getfixturevalue("postgresql")
+        shared = Sharing(server.url(server.database("template1")))
+    yield shared
+    for state in shared.made:
         state.close()
 
 

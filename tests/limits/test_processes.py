@@ -9,12 +9,13 @@ import stat
 import subprocess
 import sys
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit.clock import ManualClock
@@ -28,18 +29,18 @@ from toolkit.records import Usage
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys
-from toolkit.limits import Demand, Limiter, LimitSettings, SqliteState
-limiter = Limiter("key", LimitSettings(tokens_per_minute=1000, max_concurrent=2), SqliteState(sys.argv[1]))
+from toolkit.limits import Demand, Limiter, LimitSettings, open_state
+limiter = Limiter("key", LimitSettings(tokens_per_minute=1000, max_concurrent=2), open_state(sys.argv[1]))
 limiter.acquire(Demand(100)), limiter.acquire(Demand(100))
 print("held", flush=True)
 sys.stdin.read()
 """
 RACE = """
 import sys
-from toolkit.limits import Demand, Limiter, LimitSettings, SqliteState
+from toolkit.limits import Demand, Limiter, LimitSettings, open_state
 from toolkit.records import Usage
 settings = LimitSettings(requests_per_minute=6000, max_concurrent=3, law="requests:sliding:1")
-limiter = Limiter("key", settings, SqliteState(sys.argv[1]))
+limiter = Limiter("key", settings, open_state(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
 began = limiter.snapshot().t_s
@@ -86,13 +87,12 @@ def start(script, path):
     )
 
 
-def test_a_killed_process_gives_back_its_slots_and_nothing_else(tmp_path):
+def test_a_killed_process_gives_back_its_slots_and_nothing_else(sharing):
     """Killed while it holds both slots: the next one is admitted, and its 200 tokens stay counted."""
-    path = tmp_path / "limits.db"
-    with start(HOLD, path) as child:
+    with start(HOLD, sharing.url) as child:
         assert child.stdout.readline() == "held\n"
         limits = LimitSettings(tokens_per_minute=1000, max_concurrent=2)
-        state = SqliteState(path)
+        state = sharing.state()
         core = LimiterCore("key", limits, state.holder)
         limiter = Limiter("key", limits, state)
         with state.exclusive(core):
@@ -108,15 +108,13 @@ def test_a_killed_process_gives_back_its_slots_and_nothing_else(tmp_path):
         assert [e.event for e in limiter.events()].count("reclaimed") == 2
         limiter.settle(lease)
         assert not is_alive(holder)
-        state.close()
 
 
-def test_four_processes_keep_one_law(tmp_path, broken):
+def test_four_processes_keep_one_law(sharing, broken):
     """100 requests in any second and 3 in flight, over all four together; and they use what there is."""
-    path = tmp_path / "limits.db"
     rows = []
     with ExitStack() as running:
-        children = [running.enter_context(start(RACE, path)) for _ in range(4)]
+        children = [running.enter_context(start(RACE, sharing.url)) for _ in range(4)]
         for child in children:
             assert child.stdout.readline() == "ready\n"
         for child in children:
@@ -149,10 +147,9 @@ def test_the_file_is_private_and_a_wrong_one_is_named(tmp_path):
         SqliteState(wrong)
 
 
-def test_processes_take_turns(tmp_path):
+def test_processes_take_turns(sharing):
     """A big request that came first is not overtaken by another process's small one."""
-    path = tmp_path / "limits.db"
-    states = [SqliteState(path, name) for name in ("a", "b")]
+    states = [sharing.state(name) for name in ("a", "b")]
     cores = [LimiterCore("key", LimitSettings(tokens_per_minute=100), state.holder) for state in states]
 
     def ask(who, now, tokens):
@@ -171,13 +168,11 @@ def test_processes_take_turns(tmp_path):
     later = big.wake_at + 30
     assert isinstance(ask(0, later, 100), Wait)
     assert not isinstance(ask(1, later + 3, 1), Wait)
-    for state in states:
-        state.close()
 
 
-def test_what_nobody_ahead_needs_is_not_left_lying(tmp_path):
+def test_what_nobody_ahead_needs_is_not_left_lying(sharing):
     """With two places free and one waiter ahead that has not looked yet, the second place is taken."""
-    states = [SqliteState(tmp_path / "limits.db", name) for name in ("a", "b")]
+    states = [sharing.state(name) for name in ("a", "b")]
     cores = [LimiterCore("key", LimitSettings(max_concurrent=2), state.holder) for state in states]
     now = 1_700_000_000.0
 
@@ -191,8 +186,6 @@ def test_what_nobody_ahead_needs_is_not_left_lying(tmp_path):
     call(0, "settle", second)
     assert not isinstance(call(1, "try_reserve", Demand()), Wait)
     assert not isinstance(call(0, "try_reserve", Demand()), Wait)
-    for state in states:
-        state.close()
 
 
 def test_one_who_believed_to_be_alone_decides_again(tmp_path):
@@ -222,14 +215,14 @@ def test_one_who_believed_to_be_alone_decides_again(tmp_path):
 
 
 @pytest.mark.parametrize(("law", "kind"), [("openai", "bucket"), ("azure", "fixed"), ("safe", "sliding")])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
-def test_interleaved_and_dying_processes_keep_the_law(law, kind, seed, tmp_path_factory, broken):
+def test_interleaved_and_dying_processes_keep_the_law(law, kind, seed, sharing, broken):
     """Two processes by turns, settling late or dying: together they keep law and cap, and both go on."""
-    rng, path = random.Random(seed), tmp_path_factory.mktemp("race") / "limits.db"
+    rng, key = random.Random(seed), uuid.uuid4().hex  # each example has a book of its own
     limits = LimitSettings(requests_per_minute=60, tokens_per_minute=1000, max_concurrent=3, law=law)
-    states = [SqliteState(path, name) for name in ("a0", "b0")]
-    cores = [LimiterCore("key", limits, state.holder) for state in states]
+    states = [sharing.state(name) for name in ("a0", "b0")]
+    cores = [LimiterCore(key, limits, state.holder) for state in states]
     now, flying, admitted, by_process = 1_700_000_000.0, [[], []], [], [0, 0]
     for step in range(150):
         now += rng.choice([0.0, 0.1, rng.uniform(0, 4)])
@@ -257,17 +250,17 @@ def test_interleaved_and_dying_processes_keep_the_law(law, kind, seed, tmp_path_
             assert released == len(flying[who])
             flying[who] = []
             state.close()
-            states[who] = SqliteState(path, f"new{step}")
-            cores[who] = LimiterCore("key", limits, states[who].holder)
+            states[who] = sharing.state(f"new{step}")
+            cores[who] = LimiterCore(key, limits, states[who].holder)
     for state in states:
         state.close()
     assert broken[kind](admitted, 1000, 60) is None
     assert min(by_process) > 0
 
 
-def test_processes_with_different_settings_count_each_other(tmp_path):
+def test_processes_with_different_settings_count_each_other(sharing):
     """Another law and other limits in a second process: what the first admitted counts for it, and back."""
-    states = [SqliteState(tmp_path / "limits.db", name) for name in ("a", "b")]
+    states = [sharing.state(name) for name in ("a", "b")]
     laws = [LimitSettings(tokens_per_minute=100), LimitSettings(tokens_per_minute=120, law="safe")]
     cores = [LimiterCore("key", law, state.holder) for law, state in zip(laws, states, strict=True)]
 
@@ -280,8 +273,6 @@ def test_processes_with_different_settings_count_each_other(tmp_path):
     assert used(1, 40) == [70]
     assert used(0, 5) == [75]
     assert used(1, 1) == [76]
-    for state in states:
-        state.close()
 
 
 def test_this_process_is_alive():

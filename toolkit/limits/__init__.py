@@ -34,6 +34,7 @@ from toolkit.limits.headers import Observation, Reading, read_headers
 from toolkit.limits.laws import Dimension
 from toolkit.limits.limiter import Limiter
 from toolkit.limits.registry import limiter_for, open_state
+from toolkit.limits.server import PostgresState
 from toolkit.limits.settings import LimitSettings
 from toolkit.limits.share import quota_share, quota_shares, waiting_spans
 from toolkit.limits.shared import SqliteState
@@ -56,6 +57,7 @@ __all__ = [
     "LimiterState",
     "MemoryState",
     "Observation",
+    "PostgresState",
     "Reading",
     "Refusal",
     "SqliteState",

@@ -54,11 +54,14 @@ class Standing(NamedTuple):
         Epoch seconds at which it goes on if nothing else happens; infinity if somebody has to give back.
     waiting : int
         How many wait.
+    trouble : str
+        Why the shared state cannot be reached, which all wait for then; else empty.
     """
 
     cause: Cause
     until: float
     waiting: int
+    trouble: str = ""
 
 
 class WaitCancelled(CancelledError):

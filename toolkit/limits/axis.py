@@ -42,10 +42,12 @@ def anchor() -> float:
     return time.time() - sleepless_seconds()
 
 
-def make_axis(clock: Clock, offset: float | None = None) -> Axis:
+def make_axis(clock: Clock, offset: Callable[[], float] | None = None) -> Axis:
     """Return the axis of a clock; the machine's own clock goes by ``offset``, if one is shared."""
     if isinstance(clock, SystemClock):
-        shared = anchor() if offset is None else offset
-        return lambda: shared + sleepless_seconds()
+        if offset is not None:
+            return lambda: offset() + sleepless_seconds()
+        own = anchor()
+        return lambda: own + sleepless_seconds()
     own = clock.epoch() - clock.now()
     return lambda: own + clock.now()

@@ -132,6 +132,27 @@ class LimiterCore:
         book.line.pop(self.holder, None)
         return self._admit(at, now, demand, amounts)
 
+    def spare(self, now: float, demand: Demand, most: int, sharers: int) -> int:
+        """Return how many requests, up to ``most``, may be taken before they are needed.
+
+        Each of the ``sharers`` may take so many, and as much again is left. None where somebody waits, or
+        where each request shows what the next one may.
+        """
+        at = self._tick(now)
+        book, count = self.book, most
+        if book.line or book.paused_until > at or book.day_until > at or self._charge == "fitted":
+            return 0
+        if self._one_at_a_time():
+            return 0
+        if (cap := book.slots.cap) is not None:
+            count = min(count, (cap - book.slots.in_flight) // (2 * sharers))
+        amounts = self._amounts(at, demand)
+        for counter in self._binding:
+            amount, limit = 2 * sharers * amounts[counter.place], counter.window.limit
+            while count > 0 and (count * amount > limit or counter.window.fits_at(at, count * amount) > at):
+                count //= 2
+        return max(0, count)
+
     def refuse_oversize(self, demand: Demand) -> None:
         """Raise Oversize for a demand that `try_reserve` would never admit; changes nothing."""
         if self._refuses:
@@ -234,6 +255,10 @@ class LimiterCore:
     def other_holders(self) -> set[str]:
         """Return the other processes that have leases or wait in line."""
         return ({entry.holder for entry in self.book.leases.values()} | set(self.book.line)) - {self.holder}
+
+    def others_wait(self) -> bool:
+        """Whether another process stood in line when this one last looked."""
+        return bool(self.book.line.keys() - {self.holder})
 
     def abandoned_holders(self, now: float) -> set[str]:
         """Return the other processes whose leases are too old for any request, living or not."""

@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 from toolkit.clock import Clock, SystemClock
 from toolkit.errors import StoreError
 from toolkit.limits.admission import Admission, DayExhausted, Standing, WaitCancelled
-from toolkit.limits.axis import make_axis
+from toolkit.limits.ahead import AHEAD_S, Ahead
 from toolkit.limits.charges import Demand
 from toolkit.limits.core import LimiterCore
 from toolkit.limits.decisions import Cause, Exhausted, Lease, LimitEvent, Refusal, Wait
@@ -35,6 +35,8 @@ from toolkit.records import Usage
 
 T = TypeVar("T")
 
+AGAIN_S = 0.25
+"""How soon a state is tried again that could not be reached."""
 UNQUESTIONED_S = 0.1
 """So soon after its admission a lease needs no look into the book, which may be a transaction."""
 
@@ -68,6 +70,10 @@ class Limiter:
     clock : Clock, optional
     sleeper : Sleeper, optional
         What waits; by default what fits the clock.
+    ahead : bool
+        Whether to take leases ahead of need, and to end them later, as `ahead` says.
+    wait_s : float
+        Seconds for which a state that cannot be reached is tried again; nobody is admitted meanwhile.
     """
 
     def __init__(
@@ -77,11 +83,14 @@ class Limiter:
         state: LimiterState,
         clock: Clock | None = None,
         sleeper: Sleeper | None = None,
+        *,
+        ahead: bool = False,
+        wait_s: float = 0.0,
     ) -> None:
         clock = clock or SystemClock()
         self.quota_key = quota_key
         self._state = state
-        self._axis = make_axis(clock, state.offset())
+        self._axis = state.axis(clock)
         self._sleeper = sleeper or sleeper_for(clock)
         self._core = LimiterCore(quota_key, settings, state.holder)
         self._line: list[Waiter] = []
@@ -89,6 +98,10 @@ class Limiter:
         # In one process a decision is over sooner than a thread can be woken.
         self._line_and_core_lock = threading.RLock() if state.holder else YieldingLock()
         self._together = Together(self._transaction, lambda: bool(self._line)) if state.holder else None
+        self._ahead = Ahead(self._core) if ahead else None
+        self._flusher: threading.Timer | None = None
+        self.wait_s = wait_s
+        self._trouble: StoreError | None = None
         # Seconds that the first in line has waited so far by cause, whoever was first. What a waiter has
         # waited is the difference between its admission and its arrival.
         self._waited_s = dict.fromkeys(Cause, 0.0)
@@ -97,13 +110,38 @@ class Limiter:
         self._counted_until = 0.0
         self._has_decided = False
 
-    def _decide(self, work: Callable[[float], T], undo: Callable[[T], object] | None = None) -> T:
-        """Do what needs the line and the shared book, and tell it the time, which is read under both."""
+    def _decide(
+        self,
+        work: Callable[[float], T],
+        undo: Callable[[T], object] | None = None,
+        stop: threading.Event | None = None,
+        *,
+        patient: bool = True,
+    ) -> T:
+        """Do what needs the line and the shared book, and tell it the time, which is read under both.
+
+        A state that cannot be reached is tried again for ``wait_s``, unless ``stop`` is set.
+        """
         self._has_decided = True
-        if self._together is not None:
-            return self._together.do(lambda: work(self._axis()), undo)
-        with self._line_and_core_lock, self._state.exclusive(self._core):
-            return work(self._axis())
+        if self._together is None:
+            with self._line_and_core_lock, self._state.exclusive(self._core):
+                return work(self._axis())
+        until = math.inf
+        while True:
+            try:
+                done = self._together.do(lambda: work(self._axis()), undo)
+                self._trouble = None
+                return done
+            except StoreError as trouble:
+                now = self._axis()
+                until = min(until, now + self.wait_s)
+                if not (patient and trouble.passing) or now >= until:
+                    raise
+                self._trouble = trouble
+            stop = stop or StopEvent()
+            self._sleeper.wait(threading.Event(), now + AGAIN_S, self._axis, stop)
+            if stop.is_set():
+                raise CancelledError
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -111,14 +149,36 @@ class Limiter:
         with self._line_and_core_lock:
             line, history = list(self._line), self._core.history
             last = history[-1] if history else None
+            taken = self._ahead.save() if self._ahead else None
             try:
                 with self._state.exclusive(self._core):
+                    if self._ahead:
+                        self._ahead.give_back(self._axis())
                     yield
             except BaseException:
                 self._line[:] = line
                 while history and history[-1] is not last:
                     history.pop()
+                if self._ahead and taken is not None:
+                    self._ahead.restore(taken)
                 raise
+
+    # Taking ahead
+
+    def _flush_soon(self) -> None:
+        """Have a look in a while, unless somebody has one before that leaves nothing to do; lock held."""
+        if self._flusher is None and self._ahead and not self._ahead.is_empty:
+            self._flusher = threading.Timer(AHEAD_S, self._flush)
+            self._flusher.daemon = True
+            self._flusher.start()
+
+    def _flush(self) -> None:
+        # A state that cannot be reached is a trouble for those who need it; what is to be ended waits.
+        with suppress(StoreError, CancelledError):
+            self._decide(lambda now: None, patient=False)
+        with self._line_and_core_lock:
+            self._flusher = None
+            self._flush_soon()
 
     # Waiting
 
@@ -145,9 +205,14 @@ class Limiter:
         """
         if stop is not None and stop.is_set():
             raise WaitCancelled({})
+        if (held := self._take_held(demand)) is not None:
+            return Admission(held, {})
         woken = threading.Event()
         waiter = Waiter(demand, order, next(self._arrivals), woken)
-        arrived = self._decide(lambda now: self._arrive(now, waiter), self._give_back)
+        try:
+            arrived = self._decide(lambda now: self._arrive(now, waiter), self._give_back, stop)
+        except CancelledError:
+            raise WaitCancelled({}) from None
         if isinstance(arrived, Admission):
             return arrived
         stop = stop or StopEvent()
@@ -176,6 +241,8 @@ class Limiter:
 
         Who is put in line looks at once, and again when woken or when the last look has said.
         """
+        if (held := self._take_held(demand)) is not None:
+            return Admission(held, {})
         waiter = Waiter(demand, order, next(self._arrivals), woken)
         arrived = self._decide(lambda now: self._arrive(now, waiter))
         if isinstance(arrived, Admission):
@@ -207,12 +274,22 @@ class Limiter:
 
     # The line
 
+    def _take_held(self, demand: Demand) -> Lease | None:
+        """Return a lease that was taken ahead; nobody who waits is overtaken."""
+        if self._ahead is None:
+            return None
+        with self._line_and_core_lock:
+            return None if self._line else self._ahead.give(self._axis(), demand)
+
     def _arrive(self, now: float, waiter: Waiter) -> Admission | Mapping[Cause, float]:
         """Admit a request, or put it in line and return what the first in line has waited until now."""
         self._core.refuse_oversize(waiter.demand)
         if not self._line:
             answer = self._ask(now, waiter.demand)
             if isinstance(answer, Lease):
+                if self._ahead is not None:
+                    self._ahead.take(now, self._state.sharers)
+                    self._flush_soon()
                 return Admission(answer, {})
             self._counted_until = now
         insort(self._line, waiter, key=lambda other: other.place)
@@ -227,7 +304,7 @@ class Limiter:
             woken.clear()  # before looking, so that what happens after the look wakes us again
             if stop.is_set():
                 raise CancelledError
-            looked = self._decide(lambda now: self._look(now, waiter), self._give_back)
+            looked = self._decide(lambda now: self._look(now, waiter), self._give_back, stop)
             if isinstance(looked, Admission):
                 return looked
             self._sleeper.wait(woken, looked, self._axis, stop)
@@ -279,7 +356,9 @@ class Limiter:
             self._remove(waiter)
             nobody_waits = not self._line
         if nobody_waits and self._core.holder:
-            self._decide(lambda now: None if self._line else self._core.leave_line())
+            # Not waited for: whoever leaves does so for a trouble, or because nothing is to be waited for.
+            with suppress(StoreError):
+                self._decide(lambda now: None if self._line else self._core.leave_line(), patient=False)
 
     def _remove(self, waiter: Waiter) -> None:
         self._line.remove(waiter)
@@ -331,7 +410,13 @@ class Limiter:
             self._core.settle(now, lease, usage, sent=sent)
             self._wake_first()
 
-        if self._together is not None and not wait:
+        if self._ahead is not None and not wait:
+            with self._line_and_core_lock:
+                if not self._line and not self._core.others_wait():
+                    self._ahead.end_later(end)
+                    self._flush_soon()
+                    return
+        if self._together is not None and not wait and self._ahead is None:
             self._together.do_soon(lambda: end(self._axis()))
         else:
             self._decide(end)
@@ -378,7 +463,8 @@ class Limiter:
 
         If not, settle it with ``sent=False`` and acquire anew.
         """
-        if self._axis() - lease.admitted_at < UNQUESTIONED_S:
+        unquestioned_s = UNQUESTIONED_S if self._ahead is None else max(UNQUESTIONED_S, self._ahead.kept_s)
+        if self._axis() - lease.admitted_at < unquestioned_s:
             return True
         return self._decide(lambda now: self._core.still_valid(now, lease))
 
@@ -402,6 +488,8 @@ class Limiter:
     def standing(self) -> Standing | None:
         """Return what the first in line waits for; None if nobody waits."""
         with self._line_and_core_lock:
+            if self._trouble is not None:
+                return Standing(self._cause, math.inf, max(1, len(self._line)), str(self._trouble))
             return Standing(self._cause, self._wake_at, len(self._line)) if self._line else None
 
     def now(self) -> float:

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from toolkit.clock import Clock
 from toolkit.errors import ConfigError, StoreError
 from toolkit.limits import holders
-from toolkit.limits.axis import anchor, boot_id
+from toolkit.limits.axis import Axis, anchor, boot_id, make_axis
 from toolkit.limits.core import LimiterCore
 from toolkit.limits.state import Overtaken
 
@@ -52,6 +53,9 @@ class SqliteState:
     ConfigError
         If the file cannot be opened or is none of these.
     """
+
+    sharers = 1
+    is_distant = False
 
     def __init__(self, path: Path | str, holder: str | None = None) -> None:
         self.path = Path(path)
@@ -89,8 +93,12 @@ class SqliteState:
             opened.close()
             raise ConfigError(f"limits_url: {self.path} cannot hold the shared limits: {error}") from error
 
-    def offset(self) -> float | None:
-        """Return the anchor that the first process of this boot has set."""
+    def axis(self, clock: Clock) -> Axis:
+        """See `LimiterState`: the first process of this boot has set the anchor."""
+        shared = self._anchor()
+        return make_axis(clock, None if shared is None else lambda: shared)
+
+    def _anchor(self) -> float | None:
         boot = boot_id()
         if not boot:
             return None

@@ -12,6 +12,8 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from toolkit.clock import Clock
+from toolkit.limits.axis import Axis, make_axis
 from toolkit.limits.core import LimiterCore
 
 
@@ -26,15 +28,26 @@ class LimiterState(Protocol):
     ----------
     holder : str
         Name of this process among those that share the state; empty if nobody shares it.
+    sharers : int
+        How many these are, as far as is known.
+    is_distant : bool
+        Whether a look into it takes a round trip, so that leases are better taken ahead.
     """
+
+    is_distant: bool
 
     @property
     def holder(self) -> str:
         """Name of this process among the sharers."""
         ...
 
-    def offset(self) -> float | None:
-        """Return the shared anchor of the time axis; None if each clock has its own."""
+    @property
+    def sharers(self) -> int:
+        """How many processes share it, as far as is known."""
+        ...
+
+    def axis(self, clock: Clock) -> Axis:
+        """Return the time axis of a clock, which for the machine's own is the one that all sharers have."""
         ...
 
     def exclusive(self, core: LimiterCore) -> AbstractContextManager[object]:
@@ -53,13 +66,15 @@ class MemoryState:
     """Books of one process; one core for each quota key."""
 
     holder = ""
+    sharers = 1
+    is_distant = False
 
     def __init__(self) -> None:
         self._book_lock = threading.RLock()
 
-    def offset(self) -> float | None:
+    def axis(self, clock: Clock) -> Axis:
         """See `LimiterState`."""
-        return None
+        return make_axis(clock)
 
     def exclusive(self, core: LimiterCore) -> AbstractContextManager[object]:
         """See `LimiterState`."""

@@ -273,7 +273,9 @@ class SummarizationProvider(ABC):
         if key is None or settings is None:
             return None
         own = None if clock is None or isinstance(clock, SystemClock) else clock
-        return limiter_for(key, settings, open_state(self.config.limits_url), own)
+        secret = self.config.limits_password
+        state = open_state(self.config.limits_url, secret.get_secret_value() if secret else None)
+        return limiter_for(key, settings, state, own, wait_s=self.config.store_wait_s)
 
     def prepare(self) -> None:  # noqa: B027 (a default, not a duty)
         """Get ready (load a model, say), so that what is missing is known before the first text."""

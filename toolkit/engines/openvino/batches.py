@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import random
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from toolkit.engines.admission import choose_joining
 from toolkit.engines.jobs import Job, OutOfMemory
@@ -22,6 +24,8 @@ STEP_S = 0.05
 """How long a step waits for news, at most: jobs join between steps."""
 STARTER_TOKENS = 256
 """Cap of the request that keeps the pipeline going until the first jobs have joined; it takes 2 or 3."""
+EXIT_S = 30.0
+"""How long the interpreter's end waits for the pipeline to notice that nobody wants its work any more."""
 MOST_PENALTY = 2.0
 """OpenVINO GenAI takes no more."""
 
@@ -105,6 +109,8 @@ class OpenVinoBatches:
         self._takes_jobs = False
         self._error: BaseException | None = None
         self._stirred = threading.Event()
+        self._is_over = False
+        _made.add(self)
 
     # What the queue asks for
 
@@ -132,6 +138,8 @@ class OpenVinoBatches:
         rows = [_Row(job, self._model.end_ids) for job in jobs]
         self._rows.update(zip(jobs, rows, strict=True))
         with self._joining_lock:
+            if self._is_over:
+                raise RuntimeError("the interpreter ends")
             self._to_join += rows
             if self._pump is None:
                 self._pump = threading.Thread(target=self._run, name="openvino", daemon=True)
@@ -173,6 +181,21 @@ class OpenVinoBatches:
             self._error = None
             del self._pipeline
             self._pipeline = self._make_pipeline()
+
+    def end(self) -> None:
+        """At the interpreter's end: give up all work, and wait until the pipeline has left it.
+
+        Its thread would else come back to an interpreter that is gone, and the process would be aborted.
+        """
+        with self._joining_lock:
+            self._is_over = True
+            self._to_join.clear()
+            pump = self._pump
+            for row in list(self._rows.values()):
+                if row.handle is not None:
+                    row.handle.cancel()
+        if pump is not None:
+            pump.join(EXIT_S)
 
     # Replies
 
@@ -329,3 +352,12 @@ def generation_config(job: Job, end_ids: set[int]) -> Any:
         config.temperature, config.top_p = sampling.temperature, sampling.top_p
         config.rng_seed = random.getrandbits(32) if seed is None else seed >> 31
     return config
+
+
+_made: WeakSet[OpenVinoBatches] = WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for batches in list(_made):
+        batches.end()
