@@ -17,7 +17,10 @@ Admissions = Sequence[tuple[float, int]]
 Checker = Callable[[Admissions, int, int], str | None]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"], scope="session")
+# A decision takes a server some 30 times as long as a file, and the suite makes very many of them.
+@pytest.fixture(
+    params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], scope="session"
+)
 def new_state(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], LimiterState]]:

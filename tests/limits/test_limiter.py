@@ -176,6 +176,7 @@ def test_many_threads_lose_no_lease(new_state):
     """Sixteen threads on three slots: never more than three inside, all get through, nothing is left."""
     limiter = Limiter("key", LimitSettings(max_concurrent=3), new_state(), ManualClock(), Frozen())
     inside, most, ids, counts_lock = 0, 0, set(), threading.Lock()
+    full = threading.Event()
 
     def work():
         nonlocal inside, most
@@ -185,6 +186,9 @@ def test_many_threads_lose_no_lease(new_state):
                 inside += 1
                 most = max(most, inside)
                 ids.add(lease.id)
+                if inside == 3:
+                    full.set()
+            full.wait(30)  # Nobody leaves before all three slots were taken once.
             time.sleep(0)
             with counts_lock:
                 inside -= 1

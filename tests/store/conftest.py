@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from postgresql_server import Server
 
 from toolkit.records import CallRecord, Stage, Status, StopReason
 from toolkit.store import schema
 from toolkit.store.address import read_address
 from toolkit.store.store import Store
+
+if TYPE_CHECKING:
+    from postgresql_server import Server
 
 
 def make_call(call_id: str = "c1", **values: Any) -> CallRecord:

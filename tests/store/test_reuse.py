@@ -390,6 +390,7 @@ NO_MATTER: dict[str, Any] = {
     "retry_total_s": 0,
     "stop_grace_s": 0,
     "store_password": "any",
+    "limits_password": "any",
     "store_text": False,
     "store_wait_s": 0,
     "budget_usd": 1.0,
