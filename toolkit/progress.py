@@ -117,6 +117,7 @@ class Progress:
         self._bar: Bar | None = make_bar(episodes, now=clock.now) if is_shown(shown) else None
         self._waits = waits
         self._told_until = -math.inf
+        self._told_trouble = ""
         self._silent = shown is False
         self._ended = threading.Event()
         self._looker = threading.Thread(target=self._look_now_and_then, name="progress", daemon=True)
@@ -228,6 +229,10 @@ class Progress:
                 self._draw()
             return
         standing = self._waits()
+        trouble = standing.trouble if standing else ""
+        if trouble and trouble != self._told_trouble:
+            print(f"toolkit: {trouble}", file=sys.stderr, flush=True)
+        self._told_trouble = trouble
         if standing is None or math.isinf(standing.until) or standing.until <= self._told_until:
             return
         if standing.until - self._clock.epoch() >= LONG_WAIT_S:
@@ -261,7 +266,7 @@ class Progress:
 def describe_wait(standing: Standing) -> str:
     """Say what a run waits for, and until when by the wall clock of this machine."""
     if standing.trouble:
-        return f"waiting for the database of the limits: {standing.trouble}"
+        return standing.trouble
     text = f"{standing.waiting} waiting for {_CAUSES[standing.cause]}"
     if math.isinf(standing.until):
         return text

@@ -18,7 +18,7 @@ import gguf
 import numpy as np
 import pytest
 from direct_engine import DirectEngine, run_directly
-from tiny_models import VOCABULARY, save_model
+from tiny_models import CAUSAL, VOCABULARY, save_model
 
 pytest.importorskip("openvino_genai")
 
@@ -522,13 +522,7 @@ def test_the_network_is_the_models_own(kind: str, tmp_path: Path) -> None:
     import transformers
 
     config = getattr(transformers, f"{kind}Config")(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
+        **CAUSAL,
         initializer_range=0.4,
         tie_word_embeddings=kind == "Qwen2",
         rope_parameters={"rope_type": "default", "rope_theta": 50_000.0},

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from toolkit.clock import ManualClock
-from toolkit.limits import Admission, Demand, Limiter, LimitSettings, Wait
+from toolkit.limits import Admission, Demand, Limiter, LimitSettings, Observation, Refusal, Wait
 from toolkit.limits.ahead import AHEAD_S
 from toolkit.limits.core import LimiterCore
 from toolkit.records import Usage
@@ -115,6 +115,17 @@ def test_near_a_limit_nothing_is_held(sharing: Any) -> None:
         assert not isinstance(two.try_reserve(clock.epoch(), Demand(100)), Wait)
 
 
+def test_after_a_refusal_nothing_is_given_out(sharing: Any) -> None:
+    """The pause holds for what was taken before it as well."""
+    limiter = Limiter("key", WIDE, sharing.state("a"), clock := ManualClock(), ahead=True)
+    leases = [limiter.acquire(Demand(10)).lease for _ in range(20)]
+    assert limiter._take_held(Demand(10)) is not None
+    limiter.refused(leases[0], Observation(retry_after_s=0.3), Refusal.RATE)
+    assert limiter._take_held(Demand(10)) is None
+    clock.advance(0.31)
+    assert limiter._take_held(Demand(10)) is not None
+
+
 def test_where_somebody_waits_ends_are_told_at_once(sharing: Any) -> None:
     """A slot that is free again is not kept back for a quarter of a second."""
     clock = ManualClock()
@@ -132,7 +143,7 @@ def test_where_somebody_waits_ends_are_told_at_once(sharing: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("law", "kind"), [("openai", "bucket"), ("azure", "fixed"), ("safe", "sliding")])
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_workers_that_take_ahead_keep_the_law(
     law: str, kind: str, seed: int, sharing: Any, broken: Any

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +146,19 @@ def test_the_file_is_private_and_a_wrong_one_is_named(tmp_path):
     wrong.write_text("no database " * 100)
     with pytest.raises(ConfigError, match=r"notes\.txt"):
         SqliteState(wrong)
+
+
+def test_many_open_a_new_file_at_once(tmp_path):
+    """Whoever is first, each can use it: several notebooks begin, and nobody had one before."""
+    together = threading.Barrier(8)
+
+    def open_it(number):
+        together.wait(30)
+        SqliteState(tmp_path / f"{number}.db").close()
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(60):
+            list(pool.map(open_it, [number] * 8))
 
 
 def test_processes_take_turns(sharing):

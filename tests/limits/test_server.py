@@ -14,8 +14,18 @@ from postgresql_server import Server
 
 from toolkit.clock import ManualClock, SystemClock
 from toolkit.errors import StoreError
-from toolkit.limits import Demand, Limiter, LimitSettings, PostgresState, WaitCancelled, server
+from toolkit.limits import (
+    Demand,
+    Lease,
+    Limiter,
+    LimitSettings,
+    PostgresState,
+    Wait,
+    WaitCancelled,
+    server,
+)
 from toolkit.limits.core import LimiterCore
+from toolkit.limits.state import Overtaken
 from toolkit.limits.waiting import StopEvent
 from toolkit.records import Usage
 
@@ -123,17 +133,17 @@ def test_a_commit_that_nobody_answered(
     state = shared.state()
     limiter = Limiter("key", LimitSettings(tokens_per_minute=100), state)
     limiter.settle(limiter.acquire(Demand(1)).lease)
-    execute, lost = state._execute, []
+    send, lost = server._send, []
 
-    def lose(statements: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def lose(connection: Any, statements: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         if statements != server._WRITE or lost:
-            return execute(statements, values)
+            return send(connection, statements, values)
         lost.append(values)
         if is_done:
-            execute(statements, values)
+            send(connection, statements, values)
         raise psycopg.OperationalError("the server closed the connection unexpectedly")
 
-    monkeypatch.setattr(state, "_execute", lose)
+    monkeypatch.setattr(server, "_send", lose)
     lease = limiter.acquire(Demand(50)).lease
     assert len(lost) == 1
     assert limiter.snapshot().in_flight == 1
@@ -142,6 +152,27 @@ def test_a_commit_that_nobody_answered(
     other = Limiter("key", LimitSettings(tokens_per_minute=100), shared.state("other"))
     assert other.snapshot().tokens_60s == 51
     assert other.snapshot().in_flight == 0
+
+
+def test_a_connection_that_breaks_in_a_decision(shared: Shared) -> None:
+    """What was decided is not written on another connection, over what others have written since."""
+    limits = LimitSettings(tokens_per_minute=100)
+    one, two = shared.state("a"), shared.state("b")
+    cores = [LimiterCore("key", limits, state.holder) for state in (one, two)]
+    now = ManualClock().epoch()
+
+    def decide_and_lose() -> None:
+        with one.exclusive(cores[0]):
+            assert isinstance(cores[0].try_reserve(now, Demand(60)), Lease)
+            one._drop()
+            with two.exclusive(cores[1]):
+                assert isinstance(cores[1].try_reserve(now, Demand(60)), Lease)
+            assert one.is_alive("b")  # which connects anew
+
+    with pytest.raises(Overtaken):
+        decide_and_lose()
+    with one.exclusive(cores[0]):
+        assert isinstance(cores[0].try_reserve(now, Demand(60)), Wait)
 
 
 def test_a_server_that_is_stopped_for_a_while(shared: Shared) -> None:
@@ -155,7 +186,7 @@ def test_a_server_that_is_stopped_for_a_while(shared: Shared) -> None:
             settled = pool.submit(limiter.settle, first, Usage(90, 0))
             until(lambda: limiter.standing() is not None)
             standing = limiter.standing()
-            assert standing is None or "limits_url" in standing.trouble
+            assert standing is None or "nothing is sent: the limits in" in standing.trouble
             assert not asked.done()
             shared.server.start()
             assert asked.result(timeout=60)
@@ -175,7 +206,7 @@ def test_a_server_that_stays_away(shared: Shared) -> None:
     stop = StopEvent()
     shared.server.stop()
     try:
-        with pytest.raises(StoreError, match=r"limits_url: .* cannot be used") as caught:
+        with pytest.raises(StoreError, match=r"the limits in .* cannot be reached") as caught:
             limiter.acquire(Demand())
         assert caught.value.passing
         with ThreadPoolExecutor(1) as pool:
@@ -196,7 +227,16 @@ def test_no_password_is_shown(shared: Shared) -> None:
             PostgresState(url, password)
         assert password not in str(caught.value)
         assert caught.value.__cause__ is None
+        assert not caught.value.passing
     PostgresState(shared.server.url(shared.name, user=Server.role), Server.password).close()
+
+
+def test_options_of_the_address_hold_as_well(shared: Shared) -> None:
+    """Beside those that keep a silent session from holding up the others."""
+    state = PostgresState(f"{shared.url}&options=-c%20work_mem%3D123kB")
+    shown = [server._send(state._connected(), f"SHOW {name}") for name in ("work_mem", "lock_timeout")]
+    state.close()
+    assert shown == [[("123kB",)], [("5s",)]]
 
 
 def test_a_fork_has_a_connection_of_its_own(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,17 +59,22 @@ def save_model(folder: Path, model: Any, *, chat: bool = False, ends: bool, long
     return folder
 
 
+CAUSAL = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+
+
 def _llama(folder: Path, *, chat: bool) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
+        **CAUSAL,
         # Wide enough that the likeliest token leads clearly: rounding in a batch must not decide it.
         initializer_range=0.4,
         bos_token_id=1,
@@ -83,13 +88,7 @@ def _mistral(folder: Path) -> Path:
     from transformers import MistralConfig, MistralForCausalLM
 
     config = MistralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
+        **CAUSAL,
         sliding_window=8,
         eos_token_id=4,
         pad_token_id=0,

@@ -187,3 +187,15 @@ def test_what_was_cancelled_is_not_done() -> None:
         progress.called(replace(call("e0", 0), status=Status.CANCELLED))
         progress.finished(replace(episode("e0"), summary=Summary("", Status.CANCELLED)))
     assert (progress.calls, progress.episodes) == (0, 0)
+
+
+def test_a_database_of_limits_that_is_away_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a bar, too: a line when it goes, and one when it goes again."""
+    standing: list[Standing | None] = [None]
+    away = Standing(Cause.REQUESTS, math.inf, 0, "nothing is sent: the limits in DB cannot be reached")
+    with Progress(2, shown=None, clock=ManualClock(), waits=lambda: standing[0]) as progress:
+        for now in (None, away, away, None, away):
+            standing[0] = now
+            progress.look()
+        assert progress.snapshot("running").waits_for == away.trouble
+    assert capsys.readouterr().err == 2 * f"toolkit: {away.trouble}\n"

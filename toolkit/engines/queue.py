@@ -133,6 +133,7 @@ class EngineQueue:
             self._closed = True
             self._changed.notify()
         self._worker.join()
+        self._backend.reset()  # The model may be held elsewhere; what it worked with is not wanted any more.
 
     def _serve(self) -> None:
         try:

@@ -20,7 +20,9 @@ AHEAD_S = 0.25
 KEPT_S = 0.5
 """Most seconds between the taking of a lease and its use, or half of what a request has to arrive."""
 MOST = 200
+"""Leases taken ahead at most; 800 calls a second."""
 _SEEN = 8
+"""Requests of late, of which the largest says what one that is taken ahead has to cover."""
 
 End = Callable[[float], None]
 Saved = tuple[deque[Lease], list[End]]
@@ -56,6 +58,8 @@ class Ahead:
     def give(self, now: float, demand: Demand) -> Lease | None:
         """Give out a lease for a demand, if there is one that covers it."""
         self._note(now, demand)
+        if self._core.is_paused(now):
+            return None
         for place, lease in enumerate(self._leases):
             if now - lease.admitted_at < self.kept_s and _covers(lease.demand, demand):
                 del self._leases[place]

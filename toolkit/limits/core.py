@@ -140,9 +140,7 @@ class LimiterCore:
         """
         at = self._tick(now)
         book, count = self.book, most
-        if book.line or book.paused_until > at or book.day_until > at or self._charge == "fitted":
-            return 0
-        if self._one_at_a_time():
+        if book.line or self.is_paused(now) or self._charge == "fitted" or self._one_at_a_time():
             return 0
         if (cap := book.slots.cap) is not None:
             count = min(count, (cap - book.slots.in_flight) // (2 * sharers))
@@ -152,6 +150,10 @@ class LimiterCore:
             while count > 0 and (count * amount > limit or counter.window.fits_at(at, count * amount) > at):
                 count //= 2
         return max(0, count)
+
+    def is_paused(self, now: float) -> bool:
+        """Whether nobody may send, after a refusal or for the rest of a day."""
+        return max(self.book.paused_until, self.book.day_until) > ticks.from_seconds(now)
 
     def refuse_oversize(self, demand: Demand) -> None:
         """Raise Oversize for a demand that `try_reserve` would never admit; changes nothing."""

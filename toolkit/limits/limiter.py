@@ -28,15 +28,13 @@ from toolkit.limits.headers import Observation
 from toolkit.limits.laws import Dimension
 from toolkit.limits.settings import LimitSettings
 from toolkit.limits.share import quota_shares
-from toolkit.limits.state import LimiterState
+from toolkit.limits.state import AGAIN_S, LimiterState
 from toolkit.limits.together import Together
 from toolkit.limits.waiting import Sleeper, StopEvent, YieldingLock, sleeper_for
 from toolkit.records import Usage
 
 T = TypeVar("T")
 
-AGAIN_S = 0.25
-"""How soon a state is tried again that could not be reached."""
 UNQUESTIONED_S = 0.1
 """So soon after its admission a lease needs no look into the book, which may be a transaction."""
 
@@ -136,6 +134,7 @@ class Limiter:
                 now = self._axis()
                 until = min(until, now + self.wait_s)
                 if not (patient and trouble.passing) or now >= until:
+                    self._trouble = None  # Whoever still waits for it says so again.
                     raise
                 self._trouble = trouble
             stop = stop or StopEvent()
@@ -241,8 +240,6 @@ class Limiter:
 
         Who is put in line looks at once, and again when woken or when the last look has said.
         """
-        if (held := self._take_held(demand)) is not None:
-            return Admission(held, {})
         waiter = Waiter(demand, order, next(self._arrivals), woken)
         arrived = self._decide(lambda now: self._arrive(now, waiter))
         if isinstance(arrived, Admission):
@@ -410,16 +407,25 @@ class Limiter:
             self._core.settle(now, lease, usage, sent=sent)
             self._wake_first()
 
-        if self._ahead is not None and not wait:
-            with self._line_and_core_lock:
-                if not self._line and not self._core.others_wait():
-                    self._ahead.end_later(end)
-                    self._flush_soon()
-                    return
-        if self._together is not None and not wait and self._ahead is None:
-            self._together.do_soon(lambda: end(self._axis()))
-        else:
+        if wait or not self._end_later(end):
             self._decide(end)
+
+    def _end_later(self, end: Callable[[float], None]) -> bool:
+        """Have a lease ended without waiting for it; False where it is to be ended now.
+
+        Where leases are taken ahead, that is where somebody waits for what it gives back.
+        """
+        if self._ahead is not None:
+            with self._line_and_core_lock:
+                if self._line or self._core.others_wait():
+                    return False
+                self._ahead.end_later(end)
+                self._flush_soon()
+                return True
+        if self._together is None:
+            return False
+        self._together.do_soon(lambda: end(self._axis()))
+        return True
 
     def refused(self, lease: Lease, observation: Observation, kind: Refusal) -> None:
         """End a lease whose request the server refused; pauses the whole quota key."""
@@ -489,7 +495,8 @@ class Limiter:
         """Return what the first in line waits for; None if nobody waits."""
         with self._line_and_core_lock:
             if self._trouble is not None:
-                return Standing(self._cause, math.inf, max(1, len(self._line)), str(self._trouble))
+                text = f"nothing is sent: {self._trouble}"
+                return Standing(self._cause, math.inf, len(self._line), text)
             return Standing(self._cause, self._wake_at, len(self._line)) if self._line else None
 
     def now(self) -> float:

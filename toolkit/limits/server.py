@@ -2,7 +2,7 @@
 
 A decision is one transaction in two round trips: the first locks the quota key's row and reads its book if
 somebody else has written it, the second writes it and commits. Time is the server's: each machine estimates
-how far its own clock is from it, by the reply that came quickest of late.
+how far its own clock is from it, by the quickest of some replies.
 
 Whoever uses the state shows now and then that it lives, since a process of another machine cannot be looked
 for. One that was cut off for `STALE_S` counts as dead: its slots are given to others, what it was charged
@@ -23,10 +23,15 @@ from toolkit.errors import MissingDependency, StoreError
 from toolkit.limits import holders
 from toolkit.limits.axis import Axis, make_axis, sleepless_seconds
 from toolkit.limits.core import LimiterCore
-from toolkit.limits.state import Overtaken
+from toolkit.limits.state import AGAIN_S, Overtaken
+from toolkit.postgresql import detail_of, trouble_of
 
 if TYPE_CHECKING:
     import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+Row = tuple[Any, ...]
 
 BEAT_S, STALE_S = 2.0, 8.0
 """How often a process shows that it lives, and after how long without that it counts as dead."""
@@ -34,13 +39,13 @@ FORGOTTEN_S = 86_400.0
 """How long the sign of life of a process is kept."""
 UNCLEAR_S = 30.0
 """How long a commit whose end is not known is asked after; nothing is decided meanwhile."""
-AGAIN_S = 0.25
 CLOCK_S = 60.0
 """How long an estimate of the server's clock holds: clocks drift apart by some milliseconds in that."""
+CLOCK_LOOKS = 3
 _ANSWERS = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "tcp_user_timeout": 8000}
 """A server that went silent is a trouble within s, s, s and ms; libpq would wait for minutes."""
-_PASSING = ("08", "40", "53", "55", "57")
-"""Classes of SQLSTATE that may be over a moment later."""
+_OPTIONS = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=5s"
+"""Of each session: whoever falls silent in the middle of a decision holds nobody up for longer."""
 _SETUP_LOCK = 4_206_141_002
 """Any number: processes that make the tables take turns on it."""
 # The number in the table's name is that of the book's form: another release keeps to its own table.
@@ -78,7 +83,7 @@ SELECT coalesce((SELECT seen > clock_timestamp() - %s * INTERVAL '1 s'
 
 
 class PostgresState:
-    """Books in a database.
+    """Books in a database; PostgreSQL 13 or newer.
 
     Parameters
     ----------
@@ -103,18 +108,17 @@ class PostgresState:
         self._given_holder = holder
         self._place = _place(url, password)
         self._connection_lock = threading.RLock()
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: Connection | None = None
         # Of each core's book: version and text as last written.
         self._versions: dict[LimiterCore, tuple[int, str]] = {}
         self._offset = 0.0
-        self._offset_error_s, self._offset_at = float("inf"), 0.0
-        self._beat_at = float("-inf")
+        self._clock_at = self._beat_at = float("-inf")
         self._sharers = 1
         self._pid = os.getpid()
         self._closed = threading.Event()
         self._beating: threading.Thread | None = None
         with self._explained():
-            self._execute(_SETUP)
+            _send(self._connected(), _SETUP)
             self._read_clock()
 
     @property
@@ -136,8 +140,8 @@ class PostgresState:
         if not holders.is_alive(holder):  # It was of this machine, and is gone.
             return False
         with self._connection_lock, self._explained():
-            (row,) = self._execute(_SEEN, (STALE_S, holder))
-            return bool(row[0])
+            ((lately,),) = _send(self._connected(), _SEEN, (STALE_S, holder))
+            return bool(lately)
 
     @contextmanager
     def exclusive(self, core: LimiterCore) -> Iterator[None]:
@@ -157,12 +161,12 @@ class PostgresState:
             version, text = self._versions.pop(core, (-1, ""))
             unwritten = None
             try:
-                found = self._lock(core, version)
+                connection, found = self._begin(core, version)
                 with self._explained():
                     if not found:
                         unwritten = core.dump()
                         key = core.quota_key
-                        found = self._execute(_MAKE, (key, unwritten, key))
+                        found = _send(connection, _MAKE, (key, unwritten, key))
                     ((found_version, newer, transaction),) = found
                     if newer is not None:
                         core.load(newer)
@@ -171,10 +175,10 @@ class PostgresState:
                 changed = core.dump()
                 if changed == text:
                     with suppress(StoreError), self._explained():  # Nothing is to be kept.
-                        self._execute("COMMIT")
+                        _send(connection, "COMMIT")
                 else:
                     version += 1
-                    self._commit(transaction, (version, changed, core.quota_key))
+                    self._commit(connection, transaction, (version, changed, core.quota_key))
             except BaseException:
                 self._roll_back()
                 if unwritten is not None:  # nothing is there that the next one could read
@@ -182,23 +186,24 @@ class PostgresState:
                 raise
             self._versions[core] = (version, changed)
 
-    def _lock(self, core: LimiterCore, version: int) -> list[tuple[Any, ...]]:
-        """Begin a transaction; once more where the connection was lost while nothing was going on."""
-        was_connected = self._connection is not None
-        try:
-            with self._explained():
-                self._show_life()
-                return self._execute(_LOCK, (version, core.quota_key))
-        except StoreError as lost:
-            if not (lost.passing and was_connected):
-                raise
-        with self._explained():
-            return self._execute(_LOCK, (version, core.quota_key))
+    def _begin(self, core: LimiterCore, version: int) -> tuple[Connection, list[Row]]:
+        """Begin a transaction; once more on a new connection, as the old one may have broken in a pause."""
+        for is_last in (self._connection is None, True):
+            try:
+                with self._explained():
+                    self._show_life()
+                    connection = self._connected()
+                    return connection, _send(connection, _LOCK, (version, core.quota_key))
+            except StoreError as lost:
+                if is_last or not lost.passing:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
-    def _commit(self, transaction: str, values: tuple[Any, ...]) -> None:
+    def _commit(self, connection: Connection, transaction: str, values: Row) -> None:
+        """Write a book, on the connection that has it locked and on no other, which nobody holds back."""
         try:
             with self._explained():
-                self._execute(_WRITE, values)
+                _send(connection, _WRITE, values)
         except StoreError as lost:
             if not lost.passing:
                 raise
@@ -206,12 +211,15 @@ class PostgresState:
                 raise Overtaken from lost
 
     def _was_committed(self, transaction: str, lost: StoreError) -> bool:
-        """Ask what has become of a transaction whose commit was not answered."""
+        """Ask what has become of a transaction whose commit was not answered.
+
+        Where that cannot be found out it is an error: what was written then counts and is nobody's.
+        """
         until = time.monotonic() + UNCLEAR_S
         while True:
             try:
                 with self._explained():
-                    ((status,),) = self._execute("SELECT pg_xact_status(%s::xid8)", (transaction,))
+                    ((status,),) = _send(self._connected(), "SELECT pg_xact_status(%s::xid8)", (transaction,))
                 if status != "in progress":  # which it is until the server has noticed as well
                     return bool(status == "committed")
             except StoreError as still:
@@ -235,10 +243,10 @@ class PostgresState:
             self._beating = threading.Thread(target=self._beat, name="limits", daemon=True)
             self._beating.start()
         if time.monotonic() - self._beat_at > BEAT_S:
-            ((self._sharers,),) = self._execute(_BEAT, (self.holder, STALE_S))
+            ((self._sharers,),) = _send(self._connected(), _BEAT, (self.holder, STALE_S))
             self._beat_at = time.monotonic()
-            if time.monotonic() - self._offset_at > CLOCK_S / 2:
-                self._read_clock()
+        if time.monotonic() - self._clock_at > CLOCK_S:
+            self._read_clock()
 
     def _beat(self) -> None:
         pid = os.getpid()
@@ -249,34 +257,25 @@ class PostgresState:
 
     def _read_clock(self) -> None:
         """Estimate how far the server's clock is from this machine's: by half of what the answer took."""
-        for _ in range(3):
+        looks = []
+        for _ in range(CLOCK_LOOKS):
             sent = sleepless_seconds()
-            ((now,),) = self._execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+            ((now,),) = _send(self._connected(), "SELECT extract(epoch FROM clock_timestamp())::float8")
             answered = sleepless_seconds()
-            error_s = (answered - sent) / 2
-            is_old = time.monotonic() - self._offset_at > CLOCK_S
-            if is_old or error_s < self._offset_error_s:
-                self._offset = now - (sent + answered) / 2
-                self._offset_error_s, self._offset_at = error_s, time.monotonic()
+            looks.append((answered - sent, now - (sent + answered) / 2))
+        _, self._offset = min(looks)
+        self._clock_at = time.monotonic()
 
     # The connection
 
-    def _execute(self, statements: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Send statements in one round trip; return the rows of the last one that has some."""
+    def _connected(self) -> Connection:
         import psycopg
 
         if self._connection is None:
             self._connection = psycopg.connect(
                 **self._place, autocommit=True, cursor_factory=psycopg.ClientCursor
             )
-        cursor = self._connection.cursor()
-        cursor.execute(statements, values)  # type: ignore[arg-type, unused-ignore]
-        rows: list[tuple[Any, ...]] = []
-        while True:
-            if cursor.description is not None:
-                rows = cursor.fetchall()
-            if not cursor.nextset():
-                return rows
+        return self._connection
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -284,16 +283,17 @@ class PostgresState:
 
         try:
             yield
-        except (psycopg.Error, OSError) as error:
+        except psycopg.Error as error:
             self._drop()
-            state = getattr(error, "sqlstate", None) or ""
-            detail = getattr(getattr(error, "diag", None), "message_primary", None) or str(error)
+            known, detail = trouble_of(error, "limits_url"), detail_of(error)
             # Not chained: the frames of drivers hold passwords, which some tracebacks show.
+            if known is None:
+                raise StoreError(
+                    f"the limits in {self.shown} cannot be used ({detail}); set limits_url to another "
+                    "database, or to memory:// for this process alone"
+                ) from None
             raise StoreError(
-                f"limits_url: the shared limits in {self.shown} cannot be used "
-                f"({' '.join(detail.split())}); see that the server runs and lets this user make and write "
-                "tables, or set limits_url='memory://' for this process alone",
-                passing=not state or state[:2] in _PASSING,
+                f"the limits in {self.shown} {known.what} ({detail}); {known.advice}", passing=known.passing
             ) from None
 
     def _drop(self) -> None:
@@ -321,6 +321,18 @@ class PostgresState:
 _left_to_parent: list[Any] = []
 
 
+def _send(connection: Connection, statements: str, values: Row = ()) -> list[Row]:
+    """Send statements in one round trip; return the rows of the last one that has some."""
+    cursor = connection.cursor()
+    cursor.execute(statements, values)  # type: ignore[arg-type, unused-ignore]
+    rows: list[Row] = []
+    while True:
+        if cursor.description is not None:
+            rows = cursor.fetchall()
+        if not cursor.nextset():
+            return rows
+
+
 def _place(url: str, password: str | None) -> dict[str, Any]:
     """Return the parameters of a connection."""
     try:
@@ -332,4 +344,4 @@ def _place(url: str, password: str | None) -> dict[str, Any]:
     if password:
         address = address.set(password=password)
     _, place = address.get_dialect()().create_connect_args(address)
-    return {**_ANSWERS, **place, "options": "-c lock_timeout=5s -c idle_in_transaction_session_timeout=5s"}
+    return {**_ANSWERS, **place, "options": f"{_OPTIONS} {place.get('options', '')}".strip()}

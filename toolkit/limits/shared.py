@@ -25,6 +25,7 @@ from toolkit.limits import holders
 from toolkit.limits.axis import Axis, anchor, boot_id, make_axis
 from toolkit.limits.core import LimiterCore
 from toolkit.limits.state import Overtaken
+from toolkit.sqlite import turn_on_wal
 
 BUSY_S = 30.0
 """Longest wait for another process's transaction, which takes 0.1 ms; longer means a stopped process."""
@@ -85,7 +86,7 @@ class SqliteState:
                 self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
             opened.callback(self._file.close)
-            self._file.execute("PRAGMA journal_mode=WAL")
+            turn_on_wal(self._file, BUSY_S)
             self._file.execute("PRAGMA synchronous=NORMAL")
             for table in _TABLES:
                 self._file.execute(table)

@@ -16,6 +16,9 @@ from toolkit.clock import Clock
 from toolkit.limits.axis import Axis, make_axis
 from toolkit.limits.core import LimiterCore
 
+AGAIN_S = 0.25
+"""How soon a state is tried again that could not be reached."""
+
 
 class Overtaken(Exception):
     """Another process has decided meanwhile: nothing of this decision holds, and it is to be made again."""

@@ -7,7 +7,6 @@ import os
 import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool, StaticPool
 
 from toolkit.errors import MissingDependency, StoreError
+from toolkit.sqlite import turn_on_wal
 from toolkit.store import schema
 from toolkit.store.address import MEMORY, Address
 from toolkit.store.troubles import TROUBLES, explain
@@ -83,7 +83,9 @@ class Database:
     def _turn_on_wal(self, connection: sa.Connection) -> None:
         assert self.address.path is not None
         kind = _file_system(self.address.path)
-        if kind in _NETWORK_FILE_SYSTEMS or _wal_mode(connection) != "wal":
+        # By the driver: SQLAlchemy would begin a transaction.
+        driver: Any = connection.connection.driver_connection
+        if kind in _NETWORK_FILE_SYSTEMS or turn_on_wal(driver, BUSY_S) != "wal":
             raise StoreError(
                 f"the store {self.address.shown} is on a file system ({kind or 'unknown'}) that cannot hold "
                 "SQLite's write-ahead log, which processes share through memory; set store_url to a file on "
@@ -305,22 +307,6 @@ def _on_begin(connection: sa.Connection) -> None:
     # By the driver, at a third of what SQLAlchemy's own way takes.
     driver: Any = connection.connection.driver_connection
     driver.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _wal_mode(connection: sa.Connection) -> str:
-    """Turn on the write-ahead log; return the mode that the file is in then."""
-    # Outside a transaction, which SQLAlchemy would begin.
-    driver: Any = connection.connection.driver_connection
-    until = time.monotonic() + BUSY_S
-    while True:
-        try:
-            mode: str = driver.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-            return mode
-        except sqlite3.OperationalError as error:
-            # SQLite's own waiting leaves out some of the locks that several first openers meet.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.01)
 
 
 def _inode(path: Path) -> tuple[int, int]:

@@ -26,6 +26,7 @@ STARTER_TOKENS = 256
 """Cap of the request that keeps the pipeline going until the first jobs have joined; it takes 2 or 3."""
 EXIT_S = 30.0
 """How long the interpreter's end waits for the pipeline to notice that nobody wants its work any more."""
+_made: WeakSet[OpenVinoBatches] = WeakSet()
 MOST_PENALTY = 2.0
 """OpenVINO GenAI takes no more."""
 
@@ -352,9 +353,6 @@ def generation_config(job: Job, end_ids: set[int]) -> Any:
         config.temperature, config.top_p = sampling.temperature, sampling.top_p
         config.rng_seed = random.getrandbits(32) if seed is None else seed >> 31
     return config
-
-
-_made: WeakSet[OpenVinoBatches] = WeakSet()
 
 
 @atexit.register

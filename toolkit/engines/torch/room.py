@@ -29,13 +29,10 @@ class Room(Protocol):
     ----------
     keys, values : list of tensor, shape (rows, heads, length, width)
         Of each layer. What nobody wrote yet is finite: attention weighs it by 0, and 0 times NaN is NaN.
-    rows : int
-        How many of them take memory at most.
     """
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
-    rows: int
 
     def need(self, rows: int) -> None:
         """Have so many rows, or as many as there are."""
@@ -77,15 +74,12 @@ class Mapped:
             for number in range(2 * shape.layers)
         ]
         self.keys, self.values = tensors[::2], tensors[1::2]
-        self.rows = 0
 
     def need(self, rows: int) -> None:
-        """Count them; they are there."""
-        self.rows = max(self.rows, rows)
+        """Do nothing: they are there."""
 
     def give_up(self, idle: Iterable[int], kept: Iterable[int]) -> None:
         """Give back their whole pages, which are zeros from then on, and stay mapped."""
-        self.rows = max(kept, default=-1) + 1
         if not hasattr(mmap, "MADV_DONTNEED"):
             return
         for row in idle:
@@ -108,11 +102,10 @@ class Grown:
             return [torch.zeros(size, dtype=dtype, device=device) for _ in range(shape.layers)]
 
         self.keys, self.values = none(), none()
-        self.rows = 0
 
     def need(self, rows: int) -> None:
         """Have so many rows; those that there are keep what they hold."""
-        if rows > self.rows:
+        if rows > len(self.keys[0]):
             self._resize(rows)
 
     def give_up(self, idle: Iterable[int], kept: Iterable[int]) -> None:
@@ -120,13 +113,12 @@ class Grown:
         self._resize(max(kept, default=-1) + 1)
 
     def _resize(self, rows: int) -> None:
-        held = min(rows, self.rows)
+        held = min(rows, len(self.keys[0]))
         for tensors in (self.keys, self.values):
             for layer, tensor in enumerate(tensors):
                 fresh = tensor.new_zeros(rows, *tensor.shape[1:])
                 fresh[:held] = tensor[:held]
                 tensors[layer] = fresh  # One after the other, so that little stands twice.
-        self.rows = rows
 
 
 def make_room(shape: Shape, length: int, most: int, dtype: torch.dtype, device: str) -> Room:

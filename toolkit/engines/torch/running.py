@@ -12,7 +12,7 @@ from toolkit.engines.torch.linears import pack_linears
 from toolkit.engines.torch.model import TorchModel
 from toolkit.engines.torch.packed import PackedBatches, step_tokens_of
 from toolkit.engines.torch.padded import PaddedBatches
-from toolkit.engines.torch.shortage import give_back_freed_memory, keep_freed_memory
+from toolkit.engines.torch.shortage import loading_memory
 from toolkit.engines.weights import Weights
 
 
@@ -67,12 +67,12 @@ def load(
         )
 
     if device == "cpu":
-        give_back_freed_memory()
-    model = loaded()
-    if device == "cpu":
-        if pack_linears(model.network) and not _runs(model):
+        with loading_memory():
             model = loaded()
-        keep_freed_memory()
+            if pack_linears(model.network) and not _runs(model):
+                model = loaded()
+    else:
+        model = loaded()
     if not model.encoder_decoder:
         try:
             packed = PackedBatches(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from toolkit.engines.jobs import OutOfMemory
@@ -38,22 +39,19 @@ def watching_memory(work: Callable[[], T]) -> T:
     raise OutOfMemory(shortage)
 
 
-def give_back_freed_memory() -> None:
-    """Ask the C library to map large blocks by themselves, so that they go back to the system when freed.
+@contextmanager
+def loading_memory() -> Iterator[None]:
+    """Have the C library give large blocks back while a model is loaded, and from then on keep them.
 
-    For loading: glibc's own thresholds rise as it goes, and then what was freed of SmolLM2's weights leaves
-    holes of 200 MB among those that stay.
+    glibc's own thresholds rise as it goes. While loading, what is freed of SmolLM2's weights would leave
+    holes of 200 MB among those that stay. A model at work frees and takes blocks of megabytes for each layer;
+    each of them would be mapped anew, and the system fills it with zeros page by page.
     """
     _set_malloc({_MMAP_THRESHOLD: GIVEN_BACK_BYTES})
-
-
-def keep_freed_memory() -> None:
-    """Ask the C library not to give large blocks back to the system each time that they are freed.
-
-    A model at work frees and takes blocks of megabytes for each layer; with glibc's own thresholds each of
-    them is mapped anew, and the system fills it with zeros page by page.
-    """
-    _set_malloc({_MMAP_THRESHOLD: KEPT_BYTES, _TRIM_THRESHOLD: KEPT_BYTES})
+    try:
+        yield
+    finally:
+        _set_malloc({_MMAP_THRESHOLD: KEPT_BYTES, _TRIM_THRESHOLD: KEPT_BYTES})
 
 
 def _set_malloc(settings: Mapping[int, int]) -> None:

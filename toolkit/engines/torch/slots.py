@@ -78,6 +78,13 @@ class Pool:
             del self.slots[row]
         self.room.give_up(idle, self.slots)
 
+    def clear(self) -> None:
+        """Give back all memory at once: pool and slots know each other, and Python would find that later."""
+        self.slots.clear()
+        self.busy.clear()
+        self.keys.clear()
+        self.values.clear()
+
 
 class Slots:
     """All slots of a model.
@@ -114,10 +121,17 @@ class Slots:
             most = max(2, self._batch_tokens // length)
             pool = self._pools[length] = Pool(length, self._make_room(length, most))
         if len(pool.busy) == len(pool.slots) and self.tokens + length > self._batch_tokens:
-            for other in self._pools.values():
-                if other is not pool:
-                    other.give_up_idle()
+            self._give_up_idle(besides=pool)
         return pool.take()
+
+    def _give_up_idle(self, besides: Pool) -> None:
+        for length, pool in list(self._pools.items()):
+            if pool is besides:
+                continue
+            if pool.busy:
+                pool.give_up_idle()
+            else:
+                self._pools.pop(length).clear()
 
     def give_back(self, slot: Slot) -> None:
         """Let another sequence have it."""
@@ -130,6 +144,8 @@ class Slots:
 
     def clear(self) -> None:
         """Give up all memory."""
+        for pool in self._pools.values():
+            pool.clear()
         self._pools.clear()
 
 
