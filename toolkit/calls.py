@@ -225,6 +225,9 @@ class Calls:
         if keeper is None:
             return (yield from self._make(life))
         life.key = keeper.call_key(life.request)
+        if (left := keeper.left(life.request, life.key)) is not None:
+            self._params.on_call(left.record)
+            return Outcome(left.record, _reply_of(left))
         try:
             with keeper.asking(life.key, self._params.stop) as kept:
                 life.phases.mark("overhead_s")
@@ -311,16 +314,9 @@ class Calls:
     def _take(self, life: _Life, kept: KeptCall) -> Outcome:
         """Answer a call from the store; it costs nothing and takes no limit."""
         known = kept.record
-        usage = Usage(
-            known.input_tokens or 0,
-            known.output_tokens or 0,
-            cached_tokens=known.cached_tokens or 0,
-            counter=known.token_counter or "",
-        )
-        reply = Reply(kept.text, usage, known.stop_reason or StopReason.STOP)
         life.reused = True
         life.saved_usd = known.saved_usd if known.reused else known.cost_usd
-        return self._end_call(life, reply, None)
+        return self._end_call(life, _reply_of(kept), None)
 
     def _keep(self, life: _Life, outcome: Outcome) -> None:
         """Commit a call; if that fails no further one is made, but what was paid for is still used."""
@@ -525,6 +521,17 @@ class Calls:
             attempts=tuple(life.attempts),
         )
         return Outcome(record, reply, error)
+
+
+def _reply_of(kept: KeptCall) -> Reply:
+    known = kept.record
+    usage = Usage(
+        known.input_tokens or 0,
+        known.output_tokens or 0,
+        cached_tokens=known.cached_tokens or 0,
+        counter=known.token_counter or "",
+    )
+    return Reply(kept.text, usage, known.stop_reason or StopReason.STOP)
 
 
 OVERLOADED = (503, 529)

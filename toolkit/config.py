@@ -6,7 +6,8 @@ import math
 import os
 import tomllib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -66,6 +67,22 @@ class Config(BaseModel):
     summary_batch_size: int = Field(1, ge=1, le=1024, description="episodes worked on at a time")
     summary_chunk_parallelism: int = Field(
         1, ge=1, le=1024, description="requests of one episode in flight at a time"
+    )
+    episode_backend: Literal["threads", "processes", "dask", "ray"] | None = Field(
+        None,
+        description="where episodes are worked on: in threads of this process, in processes of this machine, "
+        "or on a cluster; unset: where joblib.parallel_config says, else in threads",
+    )
+    cluster_address: str | None = Field(
+        None,
+        min_length=1,
+        description="address of Dask's scheduler or Ray's head; unset: the client that is at hand",
+    )
+    secrets_reader: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function that worker processes ask for keys and passwords that are not in their "
+        "environment, by the setting's name",
     )
     openai_max_concurrent_requests: int = Field(
         5, ge=1, description="requests to the server in flight at a time"
@@ -283,6 +300,10 @@ class Config(BaseModel):
         # So that the password of another address there is not taken for that of this one.
         there = merge_settings(environment, {url: kept[url] for url in DATABASES})
         found = {name: SecretStr(there[name]) for name in _SECRETS & there.keys() if kept[name] is None}
+        reader = kept.get("secrets_reader")
+        if reader is not None:
+            unset = [name for name in sorted(_SECRETS) if kept[name] is None and name not in found]
+            found |= {name: SecretStr(value) for name, value in _ask(reader, unset).items()}
         super().__setstate__({**state, "__dict__": {**kept, **found}})
 
     @field_validator(*DATABASES)
@@ -418,6 +439,27 @@ class Config(BaseModel):
 
 
 _SECRETS = secrets_among(Config.model_fields)
+
+
+def _ask(reader: str, names: Iterable[str]) -> dict[str, str]:
+    """Return the secrets that a function of the user's knows.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such function, or it gives something else than text or None.
+    """
+    module, _, function = reader.partition(":")
+    try:
+        read = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"secrets_reader={reader!r} is not here: {error}", ["secrets_reader"]) from None
+    known = {name: read(name) for name in names}
+    for name, value in known.items():
+        if value is not None and not isinstance(value, str):
+            kind = type(value).__name__
+            raise ConfigError(f"secrets_reader={reader!r} gave a {kind} for {name}, and no text or None")
+    return {name: value for name, value in known.items() if value}
 
 
 def _is_amount(value: object) -> bool:

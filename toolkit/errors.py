@@ -25,11 +25,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ToolkitError(Exception):
     """Base of all errors of the toolkit; its message is written for the user."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Most are made of other things than their message, and come to the driver out of worker processes.
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+def _revive(kind: type[ToolkitError], args: tuple[Any, ...], state: dict[str, Any]) -> ToolkitError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(ToolkitError, ValueError):

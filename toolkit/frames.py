@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from toolkit.harmless import whole_characters
 from toolkit.limits import LimitEvent
-from toolkit.records import CallRecord, EpisodeRecord, Status
+from toolkit.records import CallRecord, EpisodeRecord, Status, WorkerRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +50,7 @@ EPISODES = (
         "over its calls; 0 for reused ones; null if a price or an outcome is unknown",
     ),
     Column("summary", TEXT, "", "the summary; null if there is none"),
+    Column("worker", TEXT, "", "the process that worked on it; null: the run's own"),
 )
 
 CALLS = (
@@ -84,7 +85,7 @@ CALLS = (
     Column("tokens_per_s", REAL, "tokens/s", "output tokens by decode_s; null if that is, or is no time"),
     Column("batch_size", COUNT, "requests", "at work together, mean over service_s; null for hosted models"),
     Column("cost_usd", REAL, "USD", "null if the price is not known"),
-    Column("worker", TEXT, "", "the thread that made it"),
+    Column("worker", TEXT, "", "the thread that made it, or the worker process where that is another"),
     Column("error", TEXT, "", "the error's message; null if there was none"),
     Column("saved_usd", REAL, "USD", "what a reused answer cost when it was made; null if made or not known"),
     Column("key", TEXT, "", "digest of all that the answer depends on; equal in runs that asked the same"),
@@ -121,6 +122,19 @@ LIMITS = (
     Column("tokens", COUNT, "tokens", "likewise; a settlement corrects what was reserved"),
     Column("input_tokens", COUNT, "tokens", "likewise"),
     Column("output_tokens", COUNT, "tokens", "likewise"),
+)
+
+WORKERS = (
+    Column("run_id", TEXT, "", "the run"),
+    Column("worker", TEXT, "", "the process: its host and its id there"),
+    Column("host", TEXT, "", "the machine's name"),
+    Column("pid", COUNT, "", "the process's id"),
+    Column("cores", COUNT, "cores", "that it may use"),
+    Column("memory_mb", REAL, "MB", "of its machine"),
+    Column("episodes", COUNT, "episodes", "that it ended, also in vain"),
+    Column("began_at", TIME, "", "when it began, by its own clock"),
+    Column("seen_at", TIME, "", "when it gave its last sign of life"),
+    Column("peak_rss_mb", REAL, "MB", "most memory that it took; null if not known"),
 )
 
 CELLS = (
@@ -195,6 +209,7 @@ def episodes_frame(run_id: str, records: Sequence[EpisodeRecord], provider: str,
             if costs and None not in costs
             else None,
             "summary": summary.text or None,
+            "worker": record.worker or None,
         }
 
     return frame_of(EPISODES, map(row, records))
@@ -231,6 +246,11 @@ def attempts_frame(run_id: str, records: Iterable[EpisodeRecord]) -> pd.DataFram
 
     attempts = [attempt for record in records for call in record.summary.calls for attempt in call.attempts]
     return frame_of(ATTEMPTS, map(row, attempts))
+
+
+def workers_frame(run_id: str, records: Iterable[WorkerRecord]) -> pd.DataFrame:
+    """Make the frame ``workers``, a row for each worker process, in the order in which they began."""
+    return frame_of(WORKERS, ({**asdict(record), "run_id": run_id} for record in records))
 
 
 def limits_frame(run_id: str, events: Iterable[LimitEvent], began_at: float) -> pd.DataFrame:

@@ -273,7 +273,8 @@ class RunHandle:
         ------
         ConfigError
             If a setting cannot be changed now, is out of its range or means nothing to the provider, or if
-            the run has ended. Nothing is changed then.
+            the run has ended; where other processes work on the episodes all but
+            ``summary_chunk_parallelism`` cannot. Nothing is changed then.
         """
         for name in settings:
             if name not in SCHEDULE + LIMITS:
@@ -286,13 +287,7 @@ class RunHandle:
                 raise ConfigError(f"run {self.id} has ended; there is nothing to change any more")
             config = self.config.replace(**settings)
             limits = {name: settings[name] for name in LIMITS if name in settings}
-            if limits:
-                self._under_way.retune_limits(limits)
-            work, gate = self._under_way.work, self._under_way.gate
-            work.chunk_parallelism = config.summary_chunk_parallelism
-            if config.summary_batch_size != gate.width:
-                gate.resize(config.summary_batch_size)
-                work.widen(config.summary_batch_size)
+            self._under_way.retune(config, limits)
             self.config = config
 
     def __repr__(self) -> str:

@@ -7,8 +7,8 @@ import os
 import platform
 import uuid
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from toolkit import __version__
 from toolkit.clock import Clock
@@ -31,8 +31,11 @@ NO_PART_OF_A_RUN = frozenset(
         "budget_name",
         "budget_tokens",
         "budget_usd",
+        "cluster_address",
+        "episode_backend",
         "repeat",
         "reuse",
+        "secrets_reader",
         "stop_grace_s",
         "store_text",
         "store_url",
@@ -54,6 +57,18 @@ class Keeping:
     clock : Clock
     part_of : str
         The study that the run is a part of: two runs of different studies are never starts of one.
+    identity : mapping or None
+        What the provider's answers depend on; None: nobody knows.
+
+    Attributes
+    ----------
+    keeper : Keeper
+    store : Store
+    scope : str
+        Which run this is a start of.
+    shown, url : str
+        Where the store is, for people and for workers; without a password.
+    environment : dict
 
     Raises
     ------
@@ -68,37 +83,36 @@ class Keeping:
         episodes: Sequence[Episode] | None,
         clock: Clock,
         part_of: str = "",
+        *,
+        identity: Mapping[str, Any] | None,
     ) -> None:
         # Loads SQLAlchemy.
         from toolkit.store import keys
         from toolkit.store.address import read_address
-        from toolkit.store.keeper import Keeper
         from toolkit.store.opened import store_at
 
         # In no variable of its own, which some tracebacks show.
         secret = config.store_password
         address = read_address(config.store_url, secret.get_secret_value() if secret else None)
-        self.shown = address.shown
+        self.shown, self.url = address.shown, address.url
         self.environment = environment()
         self._clock = clock
-        identity = provider.identity()
         who = None if identity is None else keys.digest(identity)
         settings = {name: value for name, value in config.shown().items() if name not in NO_PART_OF_A_RUN}
         texts = ["a generator"] if episodes is None else [episode.transcript for episode in episodes]
-        store = store_at(address)
+        store = self.store = store_at(address)
         scope = keys.scope_key(who or "", settings, texts, config.repeat)
         if part_of:
             scope = keys.digest("part", part_of, scope)
-        self.keeper: Keeper = Keeper(
+        self.scope = scope
+        self.keeper = make_keeper(
+            provider,
+            config,
             store,
             uuid.uuid4().hex[:12],
+            scope,
             who=who,
-            reuse=config.reuse,
-            repeat=config.repeat,
-            scope=scope,
-            with_texts=config.store_text,
-            wait_s=config.store_wait_s,
-            budget=_budget(provider, config, store, scope, is_part=bool(part_of)),
+            is_part=bool(part_of),
         )
         # Whether the budget will do for a study is for the study to say.
         if self.keeper.budget is not None and episodes is not None and not part_of:
@@ -137,6 +151,35 @@ class Keeping:
             self.keeper.end(values, unreached, run.limit_events)
         except StoreError as lost:
             run.stopped_because = run.stopped_because or str(lost)
+
+
+def make_keeper(
+    provider: SummarizationProvider,
+    config: Config,
+    store: Store,
+    run_id: str,
+    scope: str,
+    *,
+    who: str | None,
+    is_part: bool,
+) -> Keeper:
+    """Return what keeps the calls of a run, in the process that drives it or in one that works for it.
+
+    ``who`` is the digest of what the provider's answers depend on.
+    """
+    from toolkit.store.keeper import Keeper
+
+    return Keeper(
+        store,
+        run_id,
+        who=who,
+        reuse=config.reuse,
+        repeat=config.repeat,
+        scope=scope,
+        with_texts=config.store_text,
+        wait_s=config.store_wait_s,
+        budget=_budget(provider, config, store, scope, is_part=is_part),
+    )
 
 
 def _budget(

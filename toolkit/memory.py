@@ -28,6 +28,12 @@ class PeakMemory:
             self._is_known = _set_back()
             _under_way.add(self)
 
+    def so_far(self) -> float | None:
+        """Return the peak up to now in MB (10^6 bytes), None where the system does not tell."""
+        with _mark_lock:
+            _note_mark()
+        return self._most_mb if self._is_known else None
+
     def end(self) -> float | None:
         """End the span and return its peak in MB (10^6 bytes), None where the system does not tell."""
         with _mark_lock:

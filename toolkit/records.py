@@ -418,7 +418,10 @@ def _calls_table(calls: tuple[CallRecord, ...]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRecord:
-    """An episode's way through a run; ``started_at`` is epoch seconds, ``total_s`` wall-clock seconds."""
+    """An episode's way through a run; ``started_at`` is epoch seconds, ``total_s`` wall-clock seconds.
+
+    ``worker`` is the process that worked on it, where that is another than the run's own.
+    """
 
     episode_id: str
     title: str
@@ -426,6 +429,40 @@ class EpisodeRecord:
     started_at: float
     total_s: float
     summary: Summary
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A process that works on episodes of a run whose driver is another.
+
+    Attributes
+    ----------
+    worker : str
+        ``host:pid``, as in the records of episodes and calls.
+    host : str
+    pid : int
+    cores : int
+        That it may use.
+    memory_mb : float
+        Of its machine, 10^6 bytes.
+    began_at, seen_at : float
+        Epoch seconds, by its own clock: when it took its first episode, and its last sign of life.
+    episodes : int
+        Those that it has ended.
+    peak_rss_mb : float or None
+        Most memory that it has taken since then; None where the system does not tell.
+    """
+
+    worker: str
+    host: str
+    pid: int
+    cores: int
+    memory_mb: float
+    began_at: float
+    seen_at: float
+    episodes: int = 0
+    peak_rss_mb: float | None = None
 
 
 NANO = 10**9

@@ -17,7 +17,7 @@ from toolkit.files import write_whole
 from toolkit.harmless import for_markdown, for_spreadsheet
 from toolkit.limits import LimitEvent
 from toolkit.parts import notebook_html
-from toolkit.records import EpisodeRecord, Status, Summary
+from toolkit.records import EpisodeRecord, Status, Summary, WorkerRecord
 from toolkit.views.run import view_of
 from toolkit.wording import counted, shown
 
@@ -83,6 +83,8 @@ class Run:
         Whether nothing was called; there are no texts then.
     limit_events : tuple of LimitEvent
         What the limiter did, from ``limits_began_at`` (epoch seconds) on; ``limits`` shows it.
+    worker_records : tuple of WorkerRecord
+        The processes that worked on the episodes, where those were others; ``workers`` shows them.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Run:
         quota_shares: Mapping[str, float] | None = None,
         store: str | None = None,
         simulated: bool = False,
+        workers: Sequence[WorkerRecord] = (),
     ) -> None:
         self.id = id
         self.config = config
@@ -123,6 +126,7 @@ class Run:
         self.quota_shares = dict(quota_shares or {})
         self.store = store
         self.simulated = simulated
+        self.worker_records = tuple(workers)
         self.limit_events = tuple(limit_events)
         self.limits_began_at = began_at
 
@@ -148,6 +152,14 @@ class Run:
         Empty for local models, which have no limiter.
         """
         return frames.limits_frame(self.id, self.limit_events, self.limits_began_at)
+
+    @cached_property
+    def workers(self) -> pd.DataFrame:
+        """A row for each process that worked on episodes; ``toolkit.frames.WORKERS`` declares the columns.
+
+        Empty where threads of the run's own process did.
+        """
+        return frames.workers_frame(self.id, self.worker_records)
 
     @cached_property
     def reused(self) -> Reused:

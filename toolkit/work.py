@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from toolkit.clock import Clock
 from toolkit.errors import StoreError, ToolkitError
@@ -171,22 +171,16 @@ class Work:
         with self._gate.episode():
             began, started_at = self._clock.now(), self._clock.epoch()
             if self._stop.is_set():
-                summary = self._cancelled()
+                summary = cancelled(self.fatal)
             else:
-                try:
-                    summary = self._provider.summarize(episode.transcript, self._params(number, episode))
-                except Exception as error:
-                    summary = Summary("", Status.FAILED, f"{type(error).__name__}: {error}", chunks=0)
+                summary = summarize_episode(self._provider, episode.transcript, self._params(number, episode))
                 if summary.status is Status.CANCELLED:
-                    summary = replace(summary, error=self._why_stopped())
-            record = EpisodeRecord(
-                episode_id=episode.id,
-                title=episode.title or episode.id,
-                words=episode.words,
-                started_at=started_at,
-                total_s=self._clock.now() - began,
-                summary=summary,
-            )
+                    summary = cancelled(self.fatal, summary)
+            record = record_of(episode, summary, started_at=started_at, total_s=self._clock.now() - began)
+        self._ended(number, record)
+
+    def _ended(self, number: int, record: EpisodeRecord) -> None:
+        """Take in what came of an episode."""
         with self._records_lock:
             if self._is_handed_over:  # Nobody waited for it, and nobody expects it any more.
                 return
@@ -232,12 +226,6 @@ class Work:
         self._failures.append(Failure(source, error))
         self._stop.set()
 
-    def _cancelled(self) -> Summary:
-        return Summary("", Status.CANCELLED, self._why_stopped(), chunks=0)
-
-    def _why_stopped(self) -> str:
-        return f"{_STOPPED}: {self.fatal}" if self.fatal else _STOPPED
-
     # Handing over
 
     @property
@@ -256,20 +244,61 @@ class Work:
             missing = {**dict(enumerate(known or ())), **self._given}
         for number, episode in missing.items():
             if number not in done:
-                done[number] = EpisodeRecord(
-                    episode_id=episode.id,
-                    title=episode.title or episode.id,
-                    words=episode.words,
-                    started_at=self._clock.epoch(),
-                    total_s=0.0,
-                    summary=self._cancelled(),
-                )
+                done[number] = record_of(episode, cancelled(self.fatal), started_at=self._clock.epoch())
                 self._unreached.append((number, done[number]))
         return [done[number] for number in sorted(done)]
 
     def unreached(self) -> list[tuple[int, EpisodeRecord]]:
         """Return the records that ``records`` made for those not reached, with their numbers."""
         return self._unreached
+
+
+class Named(Protocol):
+    """What of an episode its record says."""
+
+    @property
+    def id(self) -> str:
+        """Unique within the run."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Empty: its id."""
+        ...
+
+    @property
+    def words(self) -> int:
+        """Number of words spoken."""
+        ...
+
+
+def summarize_episode(provider: SummarizationProvider, text: str, params: SummarizeParams) -> Summary:
+    """Summarize a text; whatever goes wrong with it stays its own."""
+    try:
+        return provider.summarize(text, params)
+    except Exception as error:
+        return Summary("", Status.FAILED, f"{type(error).__name__}: {error}", chunks=0)
+
+
+def cancelled(fatal: ToolkitError | None, summary: Summary | None = None) -> Summary:
+    """Return the summary of an episode that was stopped, with what there is of it."""
+    why = f"{_STOPPED}: {fatal}" if fatal else _STOPPED
+    return replace(summary, error=why) if summary else Summary("", Status.CANCELLED, why, chunks=0)
+
+
+def record_of(
+    episode: Named, summary: Summary, *, started_at: float, total_s: float = 0.0, worker: str = ""
+) -> EpisodeRecord:
+    """Return the record of an episode."""
+    return EpisodeRecord(
+        episode_id=episode.id,
+        title=episode.title or episode.id,
+        words=episode.words,
+        started_at=started_at,
+        total_s=total_s,
+        summary=summary,
+        worker=worker,
+    )
 
 
 def _until(stop: threading.Event, episodes: Iterable[Episode]) -> Iterator[Episode]:

@@ -7,24 +7,28 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from toolkit.arguments import read_episodes
+from toolkit.backends import find_backend
 from toolkit.clock import Clock, SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, RunInterrupted
 from toolkit.gate import EpisodeGate
 from toolkit.interrupts import Interrupts
 from toolkit.keeping import Keeping
-from toolkit.limits import LimitEvent, StopEvent
+from toolkit.limits import LimitEvent, Standing, StopEvent
 from toolkit.memory import PeakMemory
 from toolkit.progress import Progress
 from toolkit.providers.base import SummarizationProvider
 from toolkit.providers.given import config_given
 from toolkit.providers.registry import get_provider
-from toolkit.records import Episode, EpisodeRecord, Status
+from toolkit.records import Episode, EpisodeRecord, Status, WorkerRecord
 from toolkit.runs import Run
 from toolkit.work import Failure, Work
+
+if TYPE_CHECKING:
+    from toolkit.workers.team import Team
 
 Result = TypeVar("Result")
 
@@ -146,34 +150,47 @@ class RunUnderWay:
         self.config = config
         self.finished: Run | None = None
         self.failure: Failure | None = None
-        self.provider = get_provider(config) if provider is None else provider
         self._peak = PeakMemory()
+        self._team = _team(config, provider, clock)
+        if self._team is not None:
+            self.provider = self._team.provider
+        else:
+            self.provider = get_provider(config) if provider is None else provider
         try:
-            self.provider.prepare()
-            self._keeping = Keeping(self.provider, config, self._known, clock, part_of)
-            self._limiter = self.provider.limiter(clock)
+            if self._team is None:
+                self.provider.prepare()
+            identity = self.provider.identity() if self._team is None else self._team.identity
+            self._keeping = Keeping(self.provider, config, self._known, clock, part_of, identity=identity)
+            # Workers have their own.
+            self._limiter = self.provider.limiter(clock) if self._team is None else None
             self.id = self._keeping.keeper.run_id
             self.gate = gate or EpisodeGate(config.summary_batch_size)
             self.progress = Progress(
                 None if self._known is None else len(self._known),
                 shown=progress,
                 clock=clock,
-                waits=self._limiter.standing if self._limiter else lambda: None,
+                waits=self._standing,
             )
-            self.work = Work(
-                self.provider,
-                self._keeping.keeper,
-                self.progress,
-                self.gate,
-                stop,
-                clock,
-                on_episode or (lambda record: None),
-                config.summary_chunk_parallelism,
-            )
+            self.work = self._make_work(on_episode or (lambda record: None), is_part=bool(part_of))
         except BaseException:
             if self._is_owner:
                 self.provider.close()
+            if self._team is not None:
+                self._team.end(is_over=True)
             raise
+
+    def _make_work(self, on_episode: Callable[[EpisodeRecord], None], *, is_part: bool) -> Work:
+        """Return what works on the episodes: threads here, or processes elsewhere."""
+        told = self.progress, self.gate, self._stop, self.clock, on_episode
+        if self._team is not None:
+            return self._team.begin(self._keeping, *told, is_part=is_part)
+        width = self.config.summary_chunk_parallelism
+        return Work(self.provider, self._keeping.keeper, *told, width)
+
+    def _standing(self) -> Standing | None:
+        if self._team is not None:
+            return self._team.standing()
+        return self._limiter.standing() if self._limiter else None
 
     def complete(self, interrupts: Interrupts) -> None:
         """Work on the episodes and write down what came of them; `hand_over` gives it.
@@ -189,7 +206,12 @@ class RunUnderWay:
         if self.progress.trouble is not None:
             self._note("the progress bar", self.progress.trouble)
         events: list[LimitEvent] = []
-        shares: dict[str, float] = {}
+        shares: Mapping[str, float] = {}
+        workers: list[WorkerRecord] = []
+        if (team := self._team) is not None:
+            events = self._after("the workers' limits", team.events, events)
+            shares = self._after("the workers' quota", lambda: team.shares(events), shares)
+            workers = self._after("the workers", lambda: team.end(is_over=self.work.over.is_set()), workers)
         if (limiter := self._limiter) is not None:
             events = self._after("limiter.events", lambda: limiter.events(since=began_at), events)
             shares = self._after("limiter.quota_shares", lambda: limiter.quota_shares(since=began_at), shares)
@@ -209,6 +231,7 @@ class RunUnderWay:
             began_at=began_at,
             quota_shares=shares,
             store=self._keeping.shown,
+            workers=workers,
         )
         self.failure, self.finished = self.work.failure, finished
         broken = self.failure is not None
@@ -227,14 +250,34 @@ class RunUnderWay:
             )
             return began_at, self.clock.now() - began
 
-    def retune_limits(self, limits: Mapping[str, int]) -> None:
-        """Change settings that say what the account may do, of the provider and so of its limiter.
+    def retune(self, config: Config, limits: Mapping[str, int]) -> None:
+        """Change the schedule to that of ``config``, and settings that say what the account may do.
 
         Raises
         ------
         ConfigError
-            If one of them means nothing to the provider.
+            If one of them means nothing to the provider, or cannot reach those who work.
         """
+        if self._team is not None:
+            fixed = {**limits, "summary_batch_size": config.summary_batch_size}
+            for name, value in fixed.items():
+                if value != getattr(self.config, name):
+                    raise ConfigError(
+                        f"{name} cannot be changed while other processes work on the episodes; "
+                        "summary_chunk_parallelism can",
+                        [name],
+                    )
+            self._team.tell(chunk_parallelism=config.summary_chunk_parallelism)
+            return
+        if limits:
+            self._retune_limits(limits)
+        self.work.chunk_parallelism = config.summary_chunk_parallelism
+        if config.summary_batch_size != self.gate.width:
+            self.gate.resize(config.summary_batch_size)
+            self.work.widen(config.summary_batch_size)
+
+    def _retune_limits(self, limits: Mapping[str, int]) -> None:
+        """Change limits of the provider, and so of its limiter."""
         provider, before = self.provider, self.provider.config
         try:
             for name, value in limits.items():
@@ -300,6 +343,28 @@ class RunUnderWay:
                 self.provider.close()
 
         threading.Thread(target=close_later, name="closing", daemon=True).start()
+
+
+def _team(config: Config, provider: SummarizationProvider | None, clock: Clock) -> Team | None:
+    """Return the processes that work on the episodes; None: threads of this process do."""
+    backend = None if config.episode_backend == "threads" else find_backend(config)
+    if backend is None:
+        return None
+    if provider is not None:
+        backend.close()
+        raise ConfigError(
+            f"provider= is an object of this process, and the workers of joblib's backend "
+            f"{backend.name!r} are others: each makes its own from the config. Name it in "
+            "Config(provider=...), or set episode_backend='threads'",
+            ["episode_backend"],
+        )
+    from toolkit.workers.team import Team  # Loads SQLAlchemy.
+
+    try:
+        return Team(backend, config, clock)
+    except BaseException:
+        backend.close()
+        raise
 
 
 class RunWarning(UserWarning):

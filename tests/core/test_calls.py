@@ -475,6 +475,7 @@ def test_a_bug_in_a_providers_rules_costs_the_others_nothing(step: Step) -> None
         asking=asking,
         budget=budget,
         call_key=lambda request: "key",
+        left=lambda request, key: None,
         ready=lambda: None,
         reserve=lambda most, stop: "held",
     )

@@ -49,7 +49,7 @@ def test_notebooks_and_their_data_are_copied(tmp_path: Path) -> None:
     copied = copy_samples(tmp_path / "lab")
     there = {path.relative_to(ROOT).as_posix() for part in PARTS for path in ROOT.glob(part)}
     assert set(copied.new) == there
-    assert len([name for name in there if name.endswith(".ipynb")]) == 8
+    assert len([name for name in there if name.endswith(".ipynb")]) == 9
     for name in there:
         assert (copied.folder / name).read_bytes() == (ROOT / name).read_bytes()
     assert (copied.folder / "notebooks" / ".." / "data" / "episodes").is_dir()

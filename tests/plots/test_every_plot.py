@@ -21,6 +21,7 @@ from toolkit.errors import ConfigError
 OF_RUN: dict[str, Callable[..., Any]] = {
     "timeline": plots.timeline,
     "timeline by call": lambda run, **kwargs: plots.timeline(run, by="call", **kwargs),
+    "timeline by worker": lambda run, **kwargs: plots.timeline(run, by="worker", **kwargs),
     "throughput": plots.throughput,
     "throughput of calls": lambda run, **kwargs: plots.throughput(run, of="calls", **kwargs),
     "in_flight": plots.in_flight,
@@ -55,6 +56,7 @@ UNITS = (
     "at a time)",
     "episode",
     "call",
+    "worker",
     "stage",
 )
 NAMES = ["$100_deal_$x", "🎙 morning 🚀", "_hidden", "a very long episode " * 5, "你好\nline two\t\x1b[31m"]

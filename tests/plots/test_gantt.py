@@ -158,5 +158,5 @@ def test_bars_have_their_phase_s_hatch(make: SimpleNamespace) -> None:
 
 def test_wrong_rows_are_refused(make: SimpleNamespace) -> None:
     """With the two that there are."""
-    with pytest.raises(ConfigError, match="by='chunk' must be 'episode' or 'call'"):
+    with pytest.raises(ConfigError, match="by='chunk' must be 'episode', 'worker' or 'call'"):
         plots.timeline(make.run(), by="chunk")

@@ -27,6 +27,7 @@ LEVELS = {
     "garbage": 0,
     "postgresql": 0,
     "sqlite": 0,
+    "machine": 0,
     "memory": 0,
     "wording": 0,
     "parts": 0,
@@ -44,6 +45,7 @@ LEVELS = {
     "transcripts": 1,
     "providers": 2,
     "engines": 2,
+    "backends": 2,
     "runs": 3,
     "frames": 3,
     "metrics": 3,
@@ -57,6 +59,7 @@ LEVELS = {
     "crowding": 3,
     "workflow": 4,
     "work": 4,
+    "workers": 4,
     "gate": 4,
     "bars": 4,
     "progress": 4,
@@ -138,7 +141,12 @@ SIDEWAYS = {
     ("workflow", "interrupts"),
     ("workflow", "keeping"),
     ("workflow", "progress"),
+    ("workers", "gate"),
+    ("workers", "keeping"),
+    ("workers", "progress"),
+    ("workers", "work"),
     ("workflow", "work"),
+    ("workflow", "workers"),
     ("tuning", "sweeps"),
     # What tests and notebooks stand on; nothing of the toolkit but its words.
     *(("testing", name) for name, level in LEVELS.items() if level == 0),
@@ -164,7 +172,14 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-LOADED_LATE = ("store.", "widgets.controls")
+LOADED_LATE = (
+    "store.",
+    "widgets.controls",
+    "workers.driving",
+    "workers.team",
+    "workers.watching",
+    "workers.worker",
+)
 """Modules that may load heavy packages at once, because all others import them within functions only."""
 
 

@@ -91,6 +91,9 @@ def test_a_store_of_the_first_release_gets_the_tables_that_came_since(
             "ALTER TABLE calls DROP COLUMN prompt_s",
             "ALTER TABLE calls DROP COLUMN decode_s",
             "ALTER TABLE runs DROP COLUMN peak_rss_mb",
+            "DROP TABLE workers",
+            "ALTER TABLE runs DROP COLUMN orders",
+            "ALTER TABLE episodes DROP COLUMN worker",
             "UPDATE alembic_version SET version_num = '0001'",
         ):
             connection.exec_driver_sql(statement)

@@ -38,7 +38,15 @@ def delete_runs(connection: sa.Connection, ids: Sequence[str]) -> None:
     runs, budgets, reservations = schema.runs, schema.budgets, schema.reservations
     for some in _parts(ids):
         scopes = set(connection.scalars(sa.select(runs.c.scope).where(runs.c.id.in_(some))))
-        for table in (schema.limits, schema.attempts, schema.calls, schema.episodes, schema.cells):
+        of_a_run = (
+            schema.limits,
+            schema.attempts,
+            schema.calls,
+            schema.episodes,
+            schema.workers,
+            schema.cells,
+        )
+        for table in of_a_run:
             connection.execute(table.delete().where(table.c.run_id.in_(some)))
         connection.execute(runs.delete().where(runs.c.id.in_(some)))
         # The starts of one run have a budget together, which goes with the last of them.

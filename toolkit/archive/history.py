@@ -172,6 +172,7 @@ def load_run(connection: sa.Connection, run_id: str, shown: str) -> Run:
     import sqlalchemy as sa
 
     from toolkit.store import schema
+    from toolkit.store.roster import worker_of, workers_of
     from toolkit.store.store import attempt_record, call_record, unpack_events
 
     runs, calls, attempts, episodes = (
@@ -198,7 +199,13 @@ def load_run(connection: sa.Connection, run_id: str, shown: str) -> Run:
             key=episode.key or "",
         )
         record = EpisodeRecord(
-            episode.episode_id, episode.title, episode.words, episode.started_at, episode.total_s, summary
+            episode.episode_id,
+            episode.title,
+            episode.words,
+            episode.started_at,
+            episode.total_s,
+            summary,
+            episode.worker or "",
         )
         records.append(record)
     unended = row.ended_at is None
@@ -228,6 +235,7 @@ def load_run(connection: sa.Connection, run_id: str, shown: str) -> Run:
         began_at=row.limits_began_at or 0.0,
         quota_shares=json.loads(row.quota_shares or "{}"),
         store=shown,
+        workers=[worker_of(row).record for row in connection.execute(workers_of(run_id))],
     )
 
 

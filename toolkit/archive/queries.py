@@ -80,6 +80,7 @@ def episodes_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wa
         episodes.total_s,
         sums.c.cost_usd,
         episodes.text.label("summary"),
+        episodes.worker,
         episodes.started_at.label("began"),
     ).select_from(schema.episodes.join(schema.runs, runs.id == episodes.run_id).outerjoin(sums, same))
     open_ = (
@@ -96,6 +97,7 @@ def episodes_of(connection: sa.Connection, ids: Sequence[str] | None, wanted: Wa
             (sums.c.ended - sums.c.began).label("total_s"),
             sums.c.cost_usd,
             sa.null().label("summary"),
+            sa.null().label("worker"),
             sums.c.began,
         )
         .select_from(sums.join(schema.runs, runs.id == sums.c.run_id).outerjoin(schema.episodes, same))

@@ -526,9 +526,12 @@ class Limiter:
         """Return the state now as a row of the ``limits`` frame."""
         return self._decide(self._core.snapshot)
 
-    def events(self, since: float = 0.0) -> list[LimitEvent]:
-        """Return the rows of the ``limits`` frame from ``since`` on (epoch seconds of the axis)."""
-        if self._together is not None:
+    def events(self, since: float = 0.0, *, look: bool = True) -> list[LimitEvent]:
+        """Return the rows of the ``limits`` frame from ``since`` on (epoch seconds of the axis).
+
+        ``look=False``: without what is to be written to the shared book with the next decision.
+        """
+        if look and self._together is not None:
             with suppress(StoreError):  # what cannot be written has not happened
                 self._decide(lambda now: None)  # what is to be settled soon comes before
         with self._line_and_core_lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from toolkit.backends import Capacity
 from toolkit.config import Config
 from toolkit.engines.memory import GB
 from toolkit.limits.charges import held_dimensions, reserve
@@ -45,10 +46,12 @@ class Level:
     most : float or None
         What there is room for; None if nothing but the work bounds it.
     room_by : str or None
-        What has no more room than that: ``memory``, ``cores``, ``batch``, ``slots``, or a limit.
+        What has no more room than that: ``workers``, ``memory``, ``cores``, ``batch``, ``slots``, or a
+        limit.
     bound_by : str
-        The setting itself, or ``episodes``, ``chunks`` (there are no more of them), ``memory``, ``cores``,
-        ``batch`` (tokens that a local model works on at once), ``slots``, or a limit.
+        The setting itself, or ``episodes``, ``chunks`` (there are no more of them), ``workers`` (processes
+        that take episodes), ``memory``, ``cores``, ``batch`` (tokens that a local model works on at once),
+        ``slots``, or a limit.
     """
 
     name: str
@@ -74,8 +77,10 @@ class Case:
     footprint : Footprint or None
         What the model takes of it; None where that is not known.
     latency : Latency or None
-    episodes, chunks : int
-        At a time.
+    workers : Capacity or None
+        Processes that work on the episodes; None: threads of the run's own process do.
+    asked, chunks : int
+        Episodes and chunks of each at a time, as the config says.
     """
 
     config: Config
@@ -84,12 +89,20 @@ class Case:
     machine: Machine | None
     footprint: Footprint | None
     latency: Latency | None
-    episodes: int
+    workers: Capacity | None
+    asked: int
     chunks: int
 
     def with_widths(self, episodes: int, chunks: int) -> Case:
         """Return the same with another parallelism."""
-        return replace(self, episodes=episodes, chunks=chunks)
+        return replace(self, asked=episodes, chunks=chunks)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes at a time, as far as the workers take them."""
+        if self.workers is None or self.workers.is_elastic:
+            return self.asked
+        return max(1, min(self.asked, self.workers.slots))
 
     # What there is
 
@@ -175,7 +188,14 @@ class Case:
         if self.own_instances:
             return self.footprint.bytes(episodes, episodes * chunks * self.work.largest)
         rows = min(episodes * chunks, self.rows or 1)
-        return self.footprint.bytes(1, rows * self.work.largest)
+        # Each worker of a machine has a model of its own, and its share of the episodes.
+        return self.footprint.bytes(self._models(episodes), rows * self.work.largest)
+
+    def _models(self, episodes: int) -> int:
+        """Return how many models one machine has loaded, where each worker has one."""
+        if self.workers is None:
+            return 1
+        return episodes if self.workers.is_elastic else min(self.workers.neighbours, episodes)
 
     @property
     def fits_memory(self) -> bool | None:
@@ -205,11 +225,13 @@ class Case:
         most: list[tuple[float, str]] = [self.places] if self.places else []
         if self.fitting_instances is not None:
             most.insert(0, (max(1, self.fitting_instances), "memory"))
-        episodes = self._level("episodes", self.episodes, there, most, "summary_batch_size")
+        if self.workers is not None and not self.workers.is_elastic:
+            most.insert(0, (max(1, self.workers.slots), "workers"))
+        episodes = self._level("episodes", self.asked, there, most, "summary_batch_size")
         at_work = max(1.0, episodes.effective)
         most = [(max(1.0, self.places[0] / at_work), self.places[1])] if self.places else []
         chunks = self._level("chunks", self.chunks, self.mean_chunks, most, "summary_chunk_parallelism")
-        asked = self.episodes * self.chunks
+        asked = self.asked * self.chunks
         wanted = at_work * self.mean_chunks if there else 0.0
         served = [self.places] if self.places else []
         flight = self._level("requests", asked, wanted, [*self._admitted(), *served], "")

@@ -21,7 +21,7 @@ class Conflict:
     Attributes
     ----------
     kind : str
-        ``slots``, ``cores``, ``batch``, ``memory``, ``oversize``, ``day``, ``budget``, ``idle``.
+        ``workers``, ``slots``, ``cores``, ``batch``, ``memory``, ``oversize``, ``day``, ``budget``, ``idle``.
     text : str
     """
 
@@ -45,6 +45,7 @@ def find_conflicts(case: Case, uncut: SummarySettings, money: Money) -> list[Con
     if not case.work.episodes:
         return []
     return [
+        *_workers(case),
         *_memory(case),
         *_crowd(case),
         *_oversize(case, uncut),
@@ -52,6 +53,15 @@ def find_conflicts(case: Case, uncut: SummarySettings, money: Money) -> list[Con
         *_budgets(case, money),
         *_idle(case),
     ]
+
+
+def _workers(case: Case) -> list[Conflict]:
+    """More episodes at a time than the workers have slots."""
+    asked = min(case.asked, case.work.episodes)
+    if case.workers is None or case.workers.is_elastic or asked <= case.workers.slots:
+        return []
+    who = f"{counted(case.workers.slots, 'slot')} of {counted(case.workers.workers, 'worker')}"
+    return [Conflict("workers", f"{counted(asked, 'episode')} at a time wait for {who}")]
 
 
 def _crowd(case: Case) -> list[Conflict]:

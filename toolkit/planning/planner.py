@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from toolkit.arguments import check_kind, read_episodes
+from toolkit.backends import Capacity, find_backend
 from toolkit.config import Config
-from toolkit.errors import ConfigError, ContextTooLong
+from toolkit.errors import ConfigError, ContextTooLong, MissingDependency
 from toolkit.limits import LimiterCore
 from toolkit.mapreduce import SummarySettings
 from toolkit.planning.advice import Plan
@@ -21,6 +22,7 @@ from toolkit.providers.base import SummarizationProvider, within_limits
 from toolkit.providers.given import config_given
 from toolkit.providers.registry import provider_class
 from toolkit.records import Episode, Reply, Usage
+from toolkit.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,6 +126,7 @@ class Planner:
         self._latency = latency
         self._machine = machine
         self._machines: dict[tuple[str, str], Machine] = {}
+        self._workers: dict[tuple[str | None, str | None, int], Capacity | None] = {}
         self._works: dict[tuple[str, str, str | None, str, SummarySettings], Work] = {}
         self._counts: dict[tuple[str, str, str | None, str], Counts] = {}
 
@@ -131,6 +134,7 @@ class Planner:
         """Return a planner by another latency model; what does not depend on it is not worked out again."""
         other = Planner((), latency, self._machine)
         other._episodes, other._machines, other._counts = self._episodes, self._machines, self._counts
+        other._workers = self._workers
         return other
 
     def plan(self, config: Config) -> Plan:
@@ -192,9 +196,21 @@ class Planner:
             machine=machine,
             footprint=None if machine is None else Footprint.of(provider.model_size, config.dtype, machine),
             latency=self._latency,
-            episodes=config.summary_batch_size,
+            workers=self._workers_of(config),
+            asked=config.summary_batch_size,
             chunks=config.summary_chunk_parallelism,
         )
+
+    def _workers_of(self, config: Config) -> Capacity | None:
+        """Return the processes that work on episodes under a config; None too where they are not reached."""
+        place = config.episode_backend, config.cluster_address, config.summary_batch_size
+        if place not in self._workers:
+            with suppress(ConfigError, MissingDependency):
+                backend = find_backend(config)
+                self._workers[place] = None if backend is None else backend.capacity(config)
+                if backend is not None:
+                    backend.close()
+        return self._workers.get(place)
 
     def _machine_of(self, config: Config) -> Machine:
         """Return the given machine, or this one with a config's device, looked at once."""
@@ -252,8 +268,25 @@ def _most_usd(provider: SummarizationProvider, shapes: Mapping[Shape, int]) -> f
     return total
 
 
+def _team_note(workers: Capacity, runs_here: bool) -> str:
+    where = f"{counted(workers.workers, 'worker')} on {counted(workers.machines, 'machine')}"
+    cores, memory = counted(workers.cores, "core"), f"{workers.memory_mb / 1e3:.1f} GB"
+    has = f"{counted(workers.slots, 'slot')}, {cores}, {memory}"
+    note = f"episodes go to {where}: {has}"
+    if runs_here:
+        note += "; each loads the model, and times are those of one model on this machine"
+    return note
+
+
 def _notes(case: Case, provider: SummarizationProvider) -> list[str]:
     notes = []
+    if case.workers is not None:
+        notes.append(_team_note(case.workers, case.machine is not None))
+    elif case.config.episode_backend not in (None, "threads"):
+        notes.append(
+            f"episode_backend={case.config.episode_backend!r} cannot be reached from here: what its workers "
+            "bound is not known"
+        )
     if case.machine is not None:
         if case.footprint is None:
             notes.append(

@@ -149,7 +149,7 @@ def _slots(case: Case, provider: str, again: Again) -> Suggestion | None:
     if slots <= case.slots:
         return None
     limits = case.limits.replace(max_concurrent=slots)
-    wide = replace(case, limits=limits, episodes=min(1024, case.work.episodes), chunks=max(1, case.widest))
+    wide = replace(case, limits=limits, asked=min(1024, case.work.episodes), chunks=max(1, case.widest))
     now = wide.with_widths(wide.episodes, wide.chunks)
     gain = _gain(replace(now, limits=case.limits), now)
     if gain is None:
@@ -187,7 +187,7 @@ def _widths(case: Case, provider: str, again: Again) -> Suggestion | None:
     else:
         gain = f"{before_s / least_s:.1f} times as fast while calls take equally long"
     changes = {"summary_batch_size": best.episodes, "summary_chunk_parallelism": best.chunks}
-    now = {"summary_batch_size": case.episodes, "summary_chunk_parallelism": case.chunks}
+    now = {"summary_batch_size": case.asked, "summary_chunk_parallelism": case.chunks}
     return Suggestion(
         {name: value for name, value in changes.items() if value != now[name]}, _why(best), gain
     )

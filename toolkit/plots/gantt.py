@@ -27,7 +27,9 @@ _TIME = "time since the first call (s)"
 _COLUMNS = [phase.column for phase in look.PHASES]
 
 
-def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes | None = None) -> Axes:
+def timeline(
+    run: Any, by: Literal["episode", "call", "worker"] = "episode", *, ax: Axes | None = None
+) -> Axes:
     """Draw each call as a bar from its start to its end, divided into its phases.
 
     The frame has the length of each phase, not its place: a call that was tried several times waits and
@@ -42,6 +44,7 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
         Or anything with the frames ``calls`` and ``episodes``.
     by : str
         ``"episode"``: a row for each episode, in which calls at the same time lie beneath each other;
+        ``"worker"``: the same for each worker process, or thread where the run's own process did the work;
         ``"call"``: a row for each call, in the order in which they began.
     ax : Axes, optional
         To draw into; by default those of a new figure.
@@ -54,21 +57,22 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
     Raises
     ------
     ConfigError
-        If ``by`` is neither, or the run has no such frames.
+        If ``by`` is none of these, or the run has no such frames.
     """
     import numpy as np
 
-    if by not in ("episode", "call"):
-        raise ConfigError(f"by={by!r} must be 'episode' or 'call'")
+    if by not in ("episode", "call", "worker"):
+        raise ConfigError(f"by={by!r} must be 'episode', 'worker' or 'call'")
     calls = timed_calls(run)
     ax = axes_for(ax)
     title, notes = title_of(run, f"Timeline by {by}"), notes_of(run)
     if calls.empty:
         say_nothing_to_draw(ax, "no calls")
         return finish(ax, title, notes, x=_TIME, y=by)
-    ids = list(dict.fromkeys(calls["episode_id"])) if by == "episode" else list(calls["call_id"])
-    if by == "episode":
-        lanes, heights = lanes_of(calls, ids)
+    owners = calls[{"episode": "episode_id", "worker": "worker", "call": "call_id"}[by]]
+    ids = list(owners) if by == "call" else list(dict.fromkeys(owners))
+    if by != "call":
+        lanes, heights = lanes_of(calls, owners, ids)
     else:
         lanes, heights = np.arange(len(calls)), np.ones(len(calls), dtype=int)
     starts = np.concatenate([[0], np.cumsum(heights)])
@@ -78,7 +82,7 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
     bottoms = lanes + 0.14
     legend = _bars(ax, calls, bottoms, 0.72)
     legend += _ends(ax, calls, bottoms + 0.36)
-    if by == "episode":
+    if by != "call":
         for edge in starts[1:-1]:
             ax.axhline(edge, color="0.8", linewidth=0.6, zorder=0)
     step = max(1, -(-len(ids) // MOST_NAMES))
@@ -91,24 +95,26 @@ def timeline(run: Any, by: Literal["episode", "call"] = "episode", *, ax: Axes |
     return finish(ax, title, notes, x=_TIME, y=by, legend=legend)
 
 
-def lanes_of(calls: pd.DataFrame, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lane of each call and the number of lanes of each episode, so that no two calls overlap."""
+def lanes_of(
+    calls: pd.DataFrame, owners: pd.Series[str], ids: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lane of each call and the number of lanes of each owner, so that no two calls overlap."""
     import numpy as np
 
     own = np.zeros(len(calls), dtype=int)
     number = {name: place for place, name in enumerate(ids)}
-    row = calls["episode_id"].map(number).to_numpy()
+    row = owners.map(number).to_numpy()
     heights = np.ones(len(ids), dtype=int)
     free: list[list[int]] = [[] for _ in ids]
     busy: list[list[tuple[float, int]]] = [[] for _ in ids]
     for place, (start, end) in enumerate(zip(calls["start"], calls["end"], strict=True)):
-        episode = row[place]
-        while busy[episode] and busy[episode][0][0] <= start:
-            heappush(free[episode], heappop(busy[episode])[1])
-        lane = heappop(free[episode]) if free[episode] else len(busy[episode])
-        heappush(busy[episode], (end, lane))
+        owner = row[place]
+        while busy[owner] and busy[owner][0][0] <= start:
+            heappush(free[owner], heappop(busy[owner])[1])
+        lane = heappop(free[owner]) if free[owner] else len(busy[owner])
+        heappush(busy[owner], (end, lane))
         own[place] = lane
-        heights[episode] = max(heights[episode], lane + 1)
+        heights[owner] = max(heights[owner], lane + 1)
     first = np.concatenate([[0], np.cumsum(heights)])[:-1]
     return own + first[row], heights
 

@@ -280,6 +280,12 @@ class SummarizationProvider(ABC):
     def prepare(self) -> None:  # noqa: B027 (a default, not a duty)
         """Get ready (load a model, say), so that what is missing is known before the first text."""
 
+    def share_machine(self, processes: int) -> None:  # noqa: B027 (a default, not a duty)
+        """Take note, before ``prepare``, that so many processes of this machine have a provider like this.
+
+        A model that runs here then takes its share of the cores and of what is free of the memory.
+        """
+
     def close(self) -> None:  # noqa: B027 (a default, not a duty)
         """Give back what the provider holds; it is not used afterwards."""
 

@@ -14,8 +14,10 @@ from toolkit.engines.choice import EngineSpec
 from toolkit.engines.engine import Engine, Model
 from toolkit.engines.jobs import Job
 from toolkit.engines.loaded import acquire_engine, release_engine
+from toolkit.engines.memory import free_bytes
 from toolkit.engines.unloaded import ModelSize, UnloadedModel, read_model
 from toolkit.errors import ConfigError, ContextTooLong
+from toolkit.machine import cores_here
 from toolkit.mapreduce import Prompt, SummarySettings
 from toolkit.protocols import SummarizeParams
 from toolkit.providers.base import SummarizationProvider, code_digest
@@ -118,6 +120,14 @@ class TransformersSummarizationProvider(SummarizationProvider):
     def joins(self) -> bool:
         """Whether requests join between two tokens: causal models do, encoder-decoders run whole batches."""
         return not self._known.encoder_decoder
+
+    def share_machine(self, processes: int) -> None:
+        """Bound the model's cores and, unless the config does, its memory: a share is left to all else."""
+        cores = self._spec.threads or cores_here()
+        memory_gb = self._spec.memory_gb
+        if memory_gb is None and processes > 1:
+            memory_gb = free_bytes("cpu") / 1e9 / (processes + 1)
+        self._spec = replace(self._spec, threads=max(1, cores // processes), memory_gb=memory_gb)
 
     def prepare(self) -> None:
         """Load the model now, and see whether it can be told what to do."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from toolkit.mapreduce import SummarySettings
-from toolkit.records import CallRecord, EpisodeRecord, Request, Spending
+from toolkit.records import CallRecord, EpisodeRecord, Request, Spending, Status
 from toolkit.store import keys, schema
 from toolkit.store.budget import Budget, Reservation
 from toolkit.store.store import KeptCall, KeptEpisode, Store, call_rows, episode_row, pack_events
@@ -62,12 +62,29 @@ class Keeper:
         self._wait_s = wait_s
         self._reuses = reuse != "none" and who is not None
         self._among: list[str] | None = None
+        self._left: dict[tuple[str, str, str, int | None], KeptCall] = {}
         if self._reuses:
             store.commit(work=store.known.refresh)
         if reuse == "run":
             self._among = [run_id, *store.earlier_starts(scope)]
 
     # Taking
+
+    def take_up(self, episode_id: str) -> None:
+        """Find what an earlier try of an episode has kept in this run, before its worker was lost.
+
+        Raises
+        ------
+        StoreError
+            If the store cannot be read.
+        """
+        for kept in self._store.calls_of(self.run_id, episode_id):
+            if kept.record.status is Status.OK and kept.text:
+                self._left[_place(kept.record, kept.record.key)] = kept
+
+    def left(self, request: Request, key: str) -> KeptCall | None:
+        """Return the call of an earlier try that is this very one, once: it was made for it, and is paid."""
+        return self._left.pop(_place(request, key), None) if self._left else None
 
     def call_key(self, request: Request) -> str:
         """Return the digest of all that the answer to a request depends on."""
@@ -205,3 +222,8 @@ class Keeper:
             rows[schema.limits] = [{"run_id": self.run_id, "part": 0, "events": pack_events(limit_events)}]
         self._store.update_run(self.run_id, values, rows)
         self._store.flush()
+
+
+def _place(asked: Request | CallRecord, key: str) -> tuple[str, str, str, int | None]:
+    """Return which call of a run it is, whoever made it and however often."""
+    return asked.episode_id, key, asked.stage, asked.chunk_index

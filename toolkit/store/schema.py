@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest of ``migrations/versions``: what these tables are."""
 
 # SQLite counts rows in 64 bits by itself, but only in a column of exactly this type.
@@ -59,6 +59,8 @@ runs = Table(
     Column("limits_began_at", Double),
     Column("quota_shares", Text),  # JSON
     Column("totals", Text),  # JSON
+    # Written while it goes on, where other processes work on its episodes: what they are told. JSON.
+    Column("orders", Text),
     sqlite_autoincrement=True,
 )
 
@@ -78,6 +80,7 @@ episodes = Table(
     Column("chunks", Integer, nullable=False),
     Column("key", String(32), index=True),
     Column("text", Text),
+    Column("worker", Text),  # the process; null: the run's own
     UniqueConstraint("run_id", "position"),
 )
 
@@ -147,9 +150,26 @@ limits = Table(
     "limits",
     metadata,
     Column("run_id", String(32), primary_key=True),
-    Column("part", Integer, primary_key=True),
+    # 0: the run's own process; of workers a digest of the name and a number.
+    Column("part", _NUMBER, primary_key=True),
     # Some 20 bytes an event, where a row each would take 150.
     Column("events", LargeBinary, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("worker", Text, primary_key=True),  # empty: the driver, which only shows that it lives
+    Column("host", Text, nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("cores", Integer, nullable=False),
+    Column("memory_mb", Double, nullable=False),
+    Column("began_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("episodes", Integer, nullable=False),
+    Column("peak_rss_mb", Double),
+    Column("standing", Text),  # JSON: what its first in line waits for
 )
 
 budgets = Table(

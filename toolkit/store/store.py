@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from toolkit.clock import Clock, SystemClock
+from toolkit.errors import StoreError
 from toolkit.harmless import whole_characters
 from toolkit.records import AttemptRecord, CallRecord, EpisodeRecord, Stage, Status, StopReason
 from toolkit.store import schema
@@ -86,6 +87,11 @@ class Store:
         self._commits.wait_s = wait_s
         self._commits.wait_until_well()
 
+    @property
+    def trouble(self) -> StoreError | None:
+        """Why it cannot be written just now; None if the last transaction went well."""
+        return self._commits.trouble
+
     def update_run(self, run_id: str, values: Mapping[str, Any], rows: Rows) -> None:
         """Write values into the row of a run, and other rows with it."""
         change = schema.runs.update().where(schema.runs.c.id == run_id).values(**values)
@@ -130,6 +136,24 @@ class Store:
             )
 
         found: KeptEpisode | None = self.commit(work=look)
+        return found
+
+    def calls_of(self, run_id: str, episode_id: str) -> list[KeptCall]:
+        """Return the calls of one episode of one run, with their attempts."""
+        made_by = {"run_id": run_id, "episode_id": episode_id}
+
+        def look(connection: sa.Connection) -> list[KeptCall]:
+            calls = connection.execute(_CALLS_OF_EPISODE, made_by).all()
+            tries: dict[str, list[AttemptRecord]] = {}
+            if calls:
+                for row in connection.execute(_ATTEMPTS_OF_EPISODE, made_by):
+                    tries.setdefault(row.call_id, []).append(attempt_record(row))
+            return [
+                KeptCall(call.run_id, call_record(call, tries.get(call.call_id, ())), call.text or "")
+                for call in calls
+            ]
+
+        found: list[KeptCall] = self.commit(work=look)
         return found
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
@@ -182,6 +206,21 @@ _CALLS_OF_EPISODE = (
     )
     .order_by(schema.calls.c.number)
 )
+_ATTEMPTS_OF_EPISODE = (
+    sa.select(schema.attempts)
+    .join(
+        schema.calls,
+        sa.and_(
+            schema.calls.c.run_id == schema.attempts.c.run_id,
+            schema.calls.c.call_id == schema.attempts.c.call_id,
+        ),
+    )
+    .where(
+        schema.calls.c.run_id == sa.bindparam("run_id"),
+        schema.calls.c.episode_id == sa.bindparam("episode_id"),
+    )
+    .order_by(schema.attempts.c.call_id, schema.attempts.c.attempt)
+)
 
 
 # Rows and records
@@ -232,6 +271,7 @@ def episode_row(run_id: str, position: int, record: EpisodeRecord, *, with_text:
         "chunks": summary.chunks,
         "key": summary.key or None,
         "text": summary.text if with_text and summary.text else None,
+        "worker": record.worker or None,
     }
     return {name: storable(value) for name, value in row.items()}
 

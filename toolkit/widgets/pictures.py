@@ -38,7 +38,7 @@ def timeline(run: Run) -> Markup:
     if calls.empty:
         return Markup('<p class="note">Nothing is asked.</p>')
     ids = list(dict.fromkeys(calls["episode_id"]))
-    places, heights = lanes_of(calls, ids)
+    places, heights = lanes_of(calls, calls["episode_id"], ids)
     total = int(heights.sum())
     lane = min(_LANE, _TALLEST / total)
     height = lane * total

@@ -1,0 +1,173 @@
+"""``DistributedWork``: the episodes of one run, worked on by processes that joblib drives."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from toolkit.backends import Backend, LostTask
+from toolkit.clock import Clock
+from toolkit.errors import ToolkitError
+from toolkit.gate import EpisodeGate
+from toolkit.limits import LimitEvent
+from toolkit.progress import Progress
+from toolkit.providers.base import SummarizationProvider
+from toolkit.records import Episode, EpisodeRecord, Status, Summary, WorkerRecord
+from toolkit.work import Work, cancelled, record_of
+from toolkit.workers.travel import Assignment, Report, RunSpec
+from toolkit.workers.worker import work_on
+
+if TYPE_CHECKING:
+    from toolkit.store.keeper import Keeper
+
+LOST_IN_A_ROW = 3
+"""Episodes that may be lost one after the other, each alone, before the backend is taken to be the reason."""
+
+Numbered = tuple[int, Episode]
+
+
+class Lost(NamedTuple):
+    """Episodes whose workers were lost, and why the last one was."""
+
+    episodes: Sequence[Numbered]
+    error: BaseException
+
+    def __bool__(self) -> bool:
+        return bool(self.episodes)
+
+
+class DistributedWork(Work):
+    """The episodes of one run, and the processes that work on them.
+
+    A worker that is lost is no failure of its episodes: they are given out again, and whoever takes one up
+    goes on from the last call that is in the store.
+
+    Parameters
+    ----------
+    backend : Backend
+    spec : RunSpec
+    others
+        As `Work` has them.
+
+    Attributes
+    ----------
+    events : dict
+        What the limiters of the workers did and told with their reports, by worker.
+    workers : dict
+        The workers as of their last reports, by name.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        spec: RunSpec,
+        provider: SummarizationProvider,
+        keeper: Keeper,
+        progress: Progress,
+        gate: EpisodeGate,
+        stop: threading.Event,
+        clock: Clock,
+        on_episode: Callable[[EpisodeRecord], None],
+    ) -> None:
+        super().__init__(
+            provider,
+            keeper,
+            progress,
+            gate,
+            stop,
+            clock,
+            on_episode,
+            spec.config.summary_chunk_parallelism,
+        )
+        self._backend = backend
+        self._spec = spec
+        self.events: dict[str, list[LimitEvent]] = {}
+        self.workers: dict[str, WorkerRecord] = {}
+
+    def _crew(self, workers: int) -> None:
+        """Give episodes out, and again those whose workers are lost: together once, then each alone.
+
+        So one that takes its worker with it, by its memory say, is told from those that were beside it.
+        """
+        losses: Counter[int] = Counter()
+        again: deque[Numbered] = deque()
+        alone: deque[Numbered] = deque()
+        in_a_row = 0
+        try:
+            while not self._stop.is_set():
+                is_alone = not again and bool(alone)
+                given = iter([alone.popleft()]) if is_alone else self._next(again)
+                lost = self._give_out(given, 1 if is_alone else workers)
+                if not lost and not is_alone and not alone:
+                    return
+                in_a_row = in_a_row + 1 if lost and is_alone else 0
+                for number, episode in lost.episodes:
+                    losses[number] += 1
+                    if is_alone:
+                        self._give_up(number, episode, lost.error)
+                    else:
+                        (again if losses[number] == 1 else alone).append((number, episode))
+                if in_a_row == LOST_IN_A_ROW:
+                    self._fail(f"joblib's backend {self._backend.name!r}", lost.error)
+        except KeyboardInterrupt:
+            self._stop.set()
+        except BaseException as error:  # of the toolkit itself, or an exit() in somebody's code
+            self._fail("the work", error)
+
+    def _next(self, again: deque[Numbered]) -> Iterator[Numbered]:
+        while again and not self._stop.is_set():
+            yield again.popleft()
+        yield from self._numbered()
+
+    def _give_out(self, given: Iterator[Numbered], at_once: int) -> Lost:
+        """Have episodes worked on; return those whose workers were lost, and the last reason."""
+        import joblib
+
+        under_way: dict[int, Episode] = {}
+        lost: list[Numbered] = []
+        reason: BaseException = ToolkitError("nothing was lost")
+
+        def assignments() -> Iterator[Any]:
+            for number, episode in given:
+                under_way[number] = episode
+                title = episode.title or episode.id
+                told = Assignment(number, episode.id, title, episode.words, episode.transcript)
+                yield joblib.delayed(work_on)(self._spec, told)
+
+        try:
+            for report in self._backend.parallel(at_once)(assignments()):
+                if isinstance(report, LostTask):
+                    reason = report.error
+                    lost.append((report.number, under_way.pop(report.number)))
+                else:
+                    del under_way[report.number]
+                    self._received(report)
+        except Exception as error:  # Of joblib, of a scheduler, of a pool that has lost a process.
+            reason = error
+            lost += sorted(under_way.items())
+        return Lost(lost, reason)
+
+    def _received(self, report: Report) -> None:
+        record = report.record
+        self.events.setdefault(record.worker, []).extend(report.events)
+        if report.worker is not None:
+            self.workers[report.worker.worker] = report.worker
+        for call in record.summary.calls:
+            self._called(call)
+        if report.fatal is not None:
+            self._drain(report.fatal)
+        if record.summary.status is Status.CANCELLED:
+            record = replace(record, summary=cancelled(self.fatal, record.summary))
+        self._ended(report.number, record)
+
+    def _give_up(self, number: int, episode: Episode, error: BaseException) -> None:
+        told = str(error).partition("\n")[0].partition(". ")[0]
+        why = (
+            "its worker was lost each time, at last with nothing else on it "
+            f"({type(error).__name__}: {told}); it may need more memory than a worker has"
+        )
+        summary = Summary("", Status.FAILED, why, chunks=0)
+        self._ended(number, record_of(episode, summary, started_at=self._clock.epoch()))
