@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from toolkit.config import Config
@@ -46,6 +46,10 @@ class Capacity(NamedTuple):
         return max(1, math.ceil(self.workers / max(1, self.machines)))
 
 
+Task = tuple[Any, ...]
+"""A function and what it is called with."""
+
+
 class LostTask(NamedTuple):
     """A task of which its scheduler has given up that any worker ever ends it; by its assignment's number."""
 
@@ -54,7 +58,7 @@ class LostTask(NamedTuple):
 
 
 class Backend:
-    """A backend of joblib whose workers are processes.
+    """Processes that joblib reaches.
 
     Parameters
     ----------
@@ -62,54 +66,38 @@ class Backend:
         As the config names it, or as joblib does.
     make : callable
         Makes joblib's backend, for one call of ``Parallel``.
-    close : callable, optional
-        Gives back what was opened for it.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be reached.
     """
 
-    def __init__(self, name: str, make: Callable[[], Any], close: Callable[[], None] | None = None) -> None:
+    def __init__(self, name: str, make: Callable[[], Any]) -> None:
         self.name = name
         self._make = make
-        self._close = close
 
-    def parallel(self, episodes: int) -> Any:
-        """Return a ``joblib.Parallel`` that has so many tasks under way and gives what each brings.
+    def run(self, tasks: Iterable[Task], at_once: int) -> Iterator[Any]:
+        """Do tasks, so many at once, and give what each brings as it ends.
 
         A task whose worker is lost brings a `LostTask` where the backend can tell which it was, else it
         ends them all with an error of the backend's.
         """
         import joblib
 
-        return joblib.Parallel(
+        parallel = joblib.Parallel(
             # With one, joblib's own pool would have the task done in this process.
-            n_jobs=max(2, episodes),
+            n_jobs=max(2, at_once),
             backend=self._make(),
             return_as="generator_unordered",
             # A scheduler that has more slots is given no more, and none of what it is given waits unseen.
-            pre_dispatch=episodes,
+            pre_dispatch=at_once,
             batch_size=1,
             # Nothing that is sent is large, and files beside it would have to be on all machines.
             max_nbytes=None,
         )
+        given: Any = parallel(joblib.delayed(function)(*told) for function, *told in tasks)
+        return iter(given)
 
     def capacity(self, config: Config) -> Capacity:
         """Return what there is to work with, now."""
-        client = getattr(self._make(), "client", None)
-        if client is None or not hasattr(client, "scheduler_info"):
-            episodes = config.summary_batch_size
-            return Capacity(episodes, episodes, cores_here(), memory_mb(), 1, is_elastic=True)
-        found = client.scheduler_info(n_workers=-1)["workers"].values()
-        hosts: dict[str, float] = {}
-        for worker in found:
-            host = str(worker.get("host"))
-            hosts[host] = hosts.get(host, 0.0) + float(worker.get("memory_limit") or 0) / 1e6
-        slots = sum(worker["nthreads"] for worker in found)
-        cores = slots if len(hosts) > 1 else min(slots, cores_here())
-        return Capacity(len(found), slots, cores, sum(hosts.values()), len(hosts))
+        episodes = config.summary_batch_size
+        return Capacity(episodes, episodes, cores_here(), memory_mb(), 1, is_elastic=True)
 
     def abandon(self) -> None:
         """End workers at once that this process has started, whatever they do."""
@@ -120,8 +108,86 @@ class Backend:
 
     def close(self) -> None:
         """Give back what was opened for it."""
-        if self._close is not None:
-            self._close()
+
+
+class DaskCluster(Backend):
+    """The workers of a Dask client.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    is_own : bool
+        Whether it is closed at the end.
+    **submit_kwargs
+        What joblib's backend gives with each task, such as ``resources``.
+    """
+
+    def __init__(self, client: Any, *, is_own: bool = False, **submit_kwargs: Any) -> None:
+        super().__init__("dask", lambda: _dask_backend(client, **submit_kwargs))
+        self._client = client
+        self._is_own = is_own
+
+    def capacity(self, config: Config) -> Capacity:
+        """Return what there is to work with, now."""
+        found = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        hosts = {str(worker.get("host")) for worker in found}
+        slots = sum(worker["nthreads"] for worker in found)
+        # Dask knows threads, not cores: on this machine there may be fewer.
+        cores = slots if len(hosts) > 1 else min(slots, cores_here())
+        memory_b = sum(float(worker.get("memory_limit") or 0) for worker in found)
+        return Capacity(len(found), slots, cores, memory_b / 1e6, len(hosts))
+
+    def close(self) -> None:
+        """Close the client, if it was made for this."""
+        if self._is_own:
+            self._client.close()
+
+
+class RayCluster(Backend):
+    """A Ray cluster; each task waits in a thread of this process.
+
+    Ray's own backend of joblib gives no result before the last one is there.
+
+    Parameters
+    ----------
+    is_own : bool
+        Whether it is left at the end.
+    """
+
+    def __init__(self, *, is_own: bool) -> None:
+        super().__init__("ray", lambda: "threading")
+        self._is_own = is_own
+
+    def run(self, tasks: Iterable[Task], at_once: int) -> Iterator[Any]:
+        """Do tasks; see `Backend.run`."""
+        import ray
+
+        remote = ray.remote(_call)
+
+        def wait(*task: Any) -> Any:
+            try:
+                return ray.get(remote.remote(*task))
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except ray.exceptions.RayError as error:
+                return LostTask(getattr(task[-1], "number", -1), error)
+
+        return super().run(((wait, *task) for task in tasks), at_once)
+
+    def capacity(self, config: Config) -> Capacity:
+        """Return what there is to work with, now."""
+        import ray
+
+        has = ray.cluster_resources()
+        cores = int(has.get("CPU", 0))
+        return Capacity(cores, cores, cores, has.get("memory", 0.0) / 1e6, len(ray.nodes()))
+
+    def close(self) -> None:
+        """Leave the cluster, if it was joined for this."""
+        if self._is_own:
+            import ray
+
+            ray.shutdown()
 
 
 def find_backend(config: Config) -> Backend | None:
@@ -142,12 +208,11 @@ def find_backend(config: Config) -> Backend | None:
     if name is None:
         return _active()
     if name == "processes":
-        return Backend(name, lambda: _joblib_backend("loky"))
+        return Backend(name, lambda: "loky")
     _import(name)
-    if name == "dask":
-        return _dask() if config.cluster_address is None else _dask_at(config.cluster_address)
-    close = _start_ray(config.cluster_address)
-    return Backend(name, lambda: _joblib_backend("ray"), close)
+    if name == "ray":
+        return _ray(config.cluster_address)
+    return _dask() if config.cluster_address is None else _dask_at(config.cluster_address)
 
 
 def _import(name: str) -> None:
@@ -173,15 +238,8 @@ def _active() -> Backend | None:
         return None
     name = type(backend).__name__
     if name == "DaskDistributedBackend":
-        return Backend("dask", lambda: _dask_backend(backend.client, **backend.submit_kwargs))
+        return DaskCluster(backend.client, **backend.submit_kwargs)
     return Backend(name, lambda: backend)
-
-
-def _joblib_backend(name: str) -> Any:
-    import joblib
-
-    with joblib.parallel_config(backend=name) as chosen:
-        return chosen["backend"]
 
 
 def _dask() -> Backend:
@@ -196,7 +254,7 @@ def _dask() -> Backend:
             'distributed.Client("tls://HOST:8786"), or set cluster_address',
             ["episode_backend"],
         ) from None
-    return Backend("dask", lambda: _dask_backend(client))
+    return DaskCluster(client)
 
 
 def _dask_backend(client: Any, **submit_kwargs: Any) -> Any:
@@ -238,18 +296,28 @@ def _dask_at(address: str) -> Backend:
             ["cluster_address"],
         ) from None
 
-    return Backend("dask", lambda: _dask_backend(client), client.close)
+    return DaskCluster(client, is_own=True)
 
 
-def _start_ray(address: str | None) -> Callable[[], None] | None:
+def _ray(address: str | None) -> Backend:
     import ray
-    from ray.util.joblib import register_ray
 
-    register_ray()
     if ray.is_initialized():
-        return None
+        return RayCluster(is_own=False)
+    if address is None:
+        # One that Ray starts by itself listens on all addresses, which is for the user to want.
+        raise ConfigError(
+            "episode_backend='ray' has no cluster to work on: call ray.init() first, or set cluster_address",
+            ["episode_backend"],
+        )
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"Ray cannot be reached: {error}", ["cluster_address"]) from None
-    return ray.shutdown  # type: ignore[no-any-return]
+        raise ConfigError(
+            f"cluster_address={address!r} cannot be reached: {error}", ["cluster_address"]
+        ) from None
+    return RayCluster(is_own=True)
+
+
+def _call(function: Callable[..., Any], *told: Any) -> Any:
+    return function(*told)

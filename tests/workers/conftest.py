@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from toolkit.testing import ApiServer
 
@@ -41,3 +42,33 @@ def hosted(settings: dict[str, Any], server: ApiServer) -> dict[str, Any]:
         "openai_max_concurrent_requests": 64,
         "chunk_tokens": 64,
     }
+
+
+DEADLY = """
+import os
+from toolkit.providers.base import SummarizationProvider
+from toolkit.records import Reply, Usage
+
+class Deadly(SummarizationProvider):
+    name, default_model = "deadly", "none"
+
+    def generate(self, request):
+        if "poison" in request.prompt:
+            os._exit(9)
+        return Reply("Fine.", Usage(1, 1))
+"""
+
+
+@pytest.fixture
+def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a provider, here and in new processes, that takes its worker with it at a word."""
+    folder = tmp_path / "site"
+    about = folder / "deadly-1.0.dist-info"
+    about.mkdir(parents=True)
+    (folder / "deadly.py").write_text(DEADLY)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[toolkit.providers]\ndeadly = deadly:Deadly\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    # Processes of earlier tests know nothing of it.
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)

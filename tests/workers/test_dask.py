@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 from other_processes import episodes_of, kill, soon
 from postgresql_server import Server
@@ -17,6 +18,8 @@ from toolkit.archive import open_store
 from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.handle import start
+from toolkit.planning import plan
+from toolkit.records import Episode
 from toolkit.testing import ApiServer
 from toolkit.workflow import run
 
@@ -29,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarn
 def cluster() -> Iterator[Any]:
     """Three worker processes of two threads, on this machine's own address."""
     with distributed.LocalCluster(
-        n_workers=3, threads_per_worker=2, host="127.0.0.1", dashboard_address=None
+        n_workers=3, threads_per_worker=2, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as cluster:
         yield cluster
 
@@ -142,3 +145,36 @@ def test_no_client_is_said(shared: dict[str, Any]) -> None:
         run(episodes_of(1), Config(**shared))
     with pytest.raises(ConfigError, match=r"cluster_address='tcp://127\.0\.0\.1:9' cannot be reached"):
         run(episodes_of(1), Config(**{**shared, "cluster_address": "tcp://127.0.0.1:9"}))
+
+
+@pytest.mark.usefixtures("deadly")
+def test_episode_that_takes_its_workers_with_it_fails_alone(shared: dict[str, Any]) -> None:
+    """Dask gives it up after some, and the run goes on."""
+    episodes = [Episode.from_text(f"e{n}", "poison" if n == 3 else "Bees dance.") for n in range(8)]
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        made = run(episodes, Config(**{**shared, "provider": "deadly", "summary_batch_size": 3}))
+    assert made.counts() == {"ok": 7, "failed": 1}
+    (failed,) = (record for record in made.records if record.summary.status == "failed")
+    assert "KilledWorker" in str(failed.summary.error)
+
+
+def test_joblibs_own_client_is_taken(client: Any, shared: dict[str, Any]) -> None:
+    """Where nothing else is said, ``joblib.parallel_config`` says who works."""
+    with joblib.parallel_config(backend="dask"):
+        made = run(episodes_of(3), Config(**{**shared, "episode_backend": None}))
+    assert made.state == "complete"
+    assert made.workers["episodes"].sum() == 3
+
+
+def test_plan_knows_the_cluster(client: Any, shared: dict[str, Any]) -> None:
+    """Its slots bound the episodes at a time, and its workers are told."""
+    made = plan(episodes_of(20), Config(**{**shared, "summary_batch_size": 16}))
+    level = made.level("episodes")
+    assert (level.asked, level.effective, level.bound_by) == (16, 6, "workers")
+    assert "16 episodes at a time wait for 6 slots of 3 workers" in [str(found) for found in made.conflicts]
+    assert any("3 workers on 1 machine: 6 slots, 2 cores" in note for note in made.notes)

@@ -25,7 +25,7 @@ from toolkit.errors import (
 )
 from toolkit.handle import start
 from toolkit.providers.registry import get_provider
-from toolkit.records import EpisodeRecord
+from toolkit.records import Episode, EpisodeRecord
 from toolkit.testing import ApiServer
 from toolkit.workflow import run
 
@@ -253,3 +253,23 @@ def test_retuned_width_reaches_the_workers(hosted: dict[str, Any]) -> None:
     last = made.calls[made.calls["episode_id"] == "e7"].query("stage == 'map'")
     together = last["started_at"].max() - last["started_at"].min()
     assert together.total_seconds() < 0.2 * 7 / 2
+
+
+@pytest.mark.usefixtures("deadly")
+def test_episode_that_takes_its_worker_with_it_fails_alone(settings: dict[str, Any]) -> None:
+    """Those beside it are done again, and it is told from them by being tried with nothing else."""
+    episodes = [Episode.from_text(f"e{n}", "poison" if n == 3 else "Bees dance.") for n in range(8)]
+    made = run(episodes, Config(**{**settings, "provider": "deadly", "summary_batch_size": 3}))
+    assert made.counts() == {"ok": 7, "failed": 1}
+    (failed,) = (record for record in made.records if record.summary.status == "failed")
+    assert failed.episode_id == "e3"
+    assert "its worker was lost each time, at last with nothing else on it" in str(failed.summary.error)
+    assert made.state == "incomplete"
+
+
+@pytest.mark.usefixtures("deadly")
+def test_backend_that_loses_whatever_it_is_given_ends_the_run(settings: dict[str, Any]) -> None:
+    """What was not tried is left for another start."""
+    episodes = [Episode.from_text(f"e{n}", "poison") for n in range(9)]
+    with pytest.raises(RunInterrupted, match="joblib's backend 'processes' raised TerminatedWorkerError"):
+        run(episodes, Config(**{**settings, "provider": "deadly"}))

@@ -6,9 +6,9 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from toolkit.backends import Backend, LostTask
+from toolkit.backends import Backend, LostTask, Task
 from toolkit.clock import Clock
 from toolkit.errors import ToolkitError
 from toolkit.gate import EpisodeGate
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from toolkit.store.keeper import Keeper
 
 LOST_IN_A_ROW = 3
-"""Episodes that may be lost one after the other, each alone, before the backend is taken to be the reason."""
+"""Episodes that may be lost, each alone, while none ends, before the backend is taken to be the reason."""
 
 Numbered = tuple[int, Episode]
 
 
 class Lost(NamedTuple):
-    """Episodes whose workers were lost, and why the last one was."""
+    """Episodes whose workers were lost, and why the last one was; and how many others came to an end."""
 
     episodes: Sequence[Numbered]
     error: BaseException
+    reports: int
 
     def __bool__(self) -> bool:
         return bool(self.episodes)
@@ -103,7 +104,7 @@ class DistributedWork(Work):
                 lost = self._give_out(given, 1 if is_alone else workers)
                 if not lost and not is_alone and not alone:
                     return
-                in_a_row = in_a_row + 1 if lost and is_alone else 0
+                in_a_row = 0 if lost.reports else in_a_row + (is_alone and bool(lost))
                 for number, episode in lost.episodes:
                     losses[number] += 1
                     if is_alone:
@@ -124,31 +125,31 @@ class DistributedWork(Work):
 
     def _give_out(self, given: Iterator[Numbered], at_once: int) -> Lost:
         """Have episodes worked on; return those whose workers were lost, and the last reason."""
-        import joblib
-
         under_way: dict[int, Episode] = {}
         lost: list[Numbered] = []
+        reports = 0
         reason: BaseException = ToolkitError("nothing was lost")
 
-        def assignments() -> Iterator[Any]:
+        def tasks() -> Iterator[Task]:
             for number, episode in given:
                 under_way[number] = episode
                 title = episode.title or episode.id
                 told = Assignment(number, episode.id, title, episode.words, episode.transcript)
-                yield joblib.delayed(work_on)(self._spec, told)
+                yield work_on, self._spec, told
 
         try:
-            for report in self._backend.parallel(at_once)(assignments()):
+            for report in self._backend.run(tasks(), at_once):
                 if isinstance(report, LostTask):
                     reason = report.error
                     lost.append((report.number, under_way.pop(report.number)))
                 else:
                     del under_way[report.number]
+                    reports += 1
                     self._received(report)
         except Exception as error:  # Of joblib, of a scheduler, of a pool that has lost a process.
             reason = error
             lost += sorted(under_way.items())
-        return Lost(lost, reason)
+        return Lost(lost, reason, reports)
 
     def _received(self, report: Report) -> None:
         record = report.record

@@ -94,11 +94,9 @@ class Team:
 
     def _ask(self) -> Survey:
         """Have a worker make the provider, which says what is missing before the first episode."""
-        import joblib
-
-        asked = joblib.delayed(survey)(self._told, self._neighbours)
         found: Survey | LostTask
-        (found,) = self._backend.parallel(self._config.summary_batch_size)([asked])
+        asked = [(survey, self._told, self._neighbours)]
+        (found,) = self._backend.run(asked, self._config.summary_batch_size)
         if isinstance(found, LostTask):
             raise ToolkitError(f"no worker of joblib's backend {self._backend.name!r} lives: {found.error}")
         return found
