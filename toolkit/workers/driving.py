@@ -6,6 +6,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 from toolkit.backends import Backend, LostTask, Task
@@ -152,7 +153,7 @@ class DistributedWork(Work):
         return Lost(lost, reason, reports)
 
     def _received(self, report: Report) -> None:
-        record = report.record
+        record = _with_shared_names(report.record)
         self.events.setdefault(record.worker, []).extend(report.events)
         if report.worker is not None:
             self.workers[report.worker.worker] = report.worker
@@ -172,3 +173,12 @@ class DistributedWork(Work):
         )
         summary = Summary("", Status.FAILED, why, chunks=0)
         self._ended(number, record_of(episode, summary, started_at=self._clock.epoch()))
+
+
+def _with_shared_names(record: EpisodeRecord) -> EpisodeRecord:
+    """Return a record whose names, equal in all of them, take memory once: each came with its own."""
+    calls = tuple(
+        replace(call, provider=intern(call.provider), model=intern(call.model), worker=intern(call.worker))
+        for call in record.summary.calls
+    )
+    return replace(record, worker=intern(record.worker), summary=replace(record.summary, calls=calls))
