@@ -16,7 +16,7 @@ from toolkit.errors import ConfigError, StoreError, ToolkitError
 from toolkit.keeping import make_keeper
 from toolkit.limits import LimitEvent, StopEvent
 from toolkit.limits.axis import boot_id
-from toolkit.limits.holders import this_process
+from toolkit.limits.holders import is_alive, this_process
 from toolkit.machine import cores_here, memory_mb
 from toolkit.memory import PeakMemory
 from toolkit.protocols import SummarizeParams
@@ -191,6 +191,8 @@ class Worker:
                 orders = self._sign()
                 self._chunk_parallelism = orders.chunk_parallelism
                 is_over = orders.ended or driver.have_ended(orders.driver_seen_at, self._clock.now())
+                # On its own machine it is told at once.
+                is_over = is_over or not is_alive(self._spec.driver)
                 if orders.stop or is_over:
                     self._stop.set()
                 if is_over and not self._at_work:
