@@ -273,3 +273,14 @@ def test_backend_that_loses_whatever_it_is_given_ends_the_run(settings: dict[str
     episodes = [Episode.from_text(f"e{n}", "poison") for n in range(9)]
     with pytest.raises(RunInterrupted, match="joblib's backend 'processes' raised TerminatedWorkerError"):
         run(episodes, Config(**{**settings, "provider": "deadly"}))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_local_model_is_loaded_once_in_each_process(settings: dict[str, Any]) -> None:
+    """It stays there, though joblib's pool takes what it takes for a leak, and shares the machine."""
+    told = {**settings, "provider": "transformers", "summary_chunk_parallelism": 4, "summary_max_tokens": 16}
+    made = run(episodes_of(6, lines=4), Config(**told))
+    assert set(made.episodes["status"]) <= {"ok", "partial"}
+    assert len(made.workers) <= 2
+    assert made.workers["peak_rss_mb"].min() > 500

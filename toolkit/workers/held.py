@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 import threading
 from contextlib import suppress
+from typing import Any
 
 from toolkit.config import Config
 from toolkit.providers.base import SummarizationProvider
@@ -37,6 +40,7 @@ def acquire_provider(config: Config, neighbours: int) -> SummarizationProvider:
         If it cannot be made, or its model cannot be had.
     """
     key = _key(config)
+    _let_grow()
     with _held_lock:
         held = _held.get(key)
         if held is None:
@@ -56,6 +60,13 @@ def acquire_provider(config: Config, neighbours: int) -> SummarizationProvider:
             held.closer = None
         held.users += 1
         return held.provider
+
+
+def _let_grow() -> None:
+    """Keep joblib's own pool from taking a model for a leak: it ends a process that grows by 300 MB."""
+    pool: Any = sys.modules.get("joblib.externals.loky.process_executor")
+    if pool is not None:
+        pool._MAX_MEMORY_LEAK_SIZE = math.inf
 
 
 def release_provider(config: Config) -> None:
