@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -72,24 +74,34 @@ class Backend:
         self.name = name
         self._make = make
 
-    def run(self, tasks: Iterable[Task], at_once: int) -> Iterator[Any]:
-        """Do tasks, so many at once, and give what each brings as it ends.
+    def run(self, tasks: Iterable[Task], workers: int, at_once: int | None = None) -> Iterator[Any]:
+        """Do tasks, and give what each brings as it ends.
 
         A task whose worker is lost brings a `LostTask` where the backend can tell which it was, else it
         ends them all with an error of the backend's.
+
+        Parameters
+        ----------
+        tasks : iterable of tuple
+        workers : int
+            Processes of a pool that is made for this.
+        at_once : int, optional
+            Tasks at once, where that is fewer.
         """
         import joblib
 
+        pool: dict[str, Any] = {"initializer": ignore_interrupts} if self.name == "processes" else {}
         parallel = joblib.Parallel(
             # With one, joblib's own pool would have the task done in this process.
-            n_jobs=max(2, at_once),
+            n_jobs=max(2, workers),
             backend=self._make(),
             return_as="generator_unordered",
-            # A scheduler that has more slots is given no more, and none of what it is given waits unseen.
-            pre_dispatch=at_once,
+            # A scheduler that has more slots is given no more.
+            pre_dispatch=at_once or workers,
             batch_size=1,
             # Nothing that is sent is large, and files beside it would have to be on all machines.
             max_nbytes=None,
+            **pool,
         )
         given: Any = parallel(joblib.delayed(function)(*told) for function, *told in tasks)
         return iter(given)
@@ -104,7 +116,8 @@ class Backend:
         if self.name == "processes":
             from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
 
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
+            # As it is: asked for with other arguments it would be made anew, once all work is over.
+            get_reusable_executor(reuse=True, kill_workers=True).shutdown(wait=False, kill_workers=True)
 
     def close(self) -> None:
         """Give back what was opened for it."""
@@ -158,7 +171,7 @@ class RayCluster(Backend):
         super().__init__("ray", lambda: "threading")
         self._is_own = is_own
 
-    def run(self, tasks: Iterable[Task], at_once: int) -> Iterator[Any]:
+    def run(self, tasks: Iterable[Task], workers: int, at_once: int | None = None) -> Iterator[Any]:
         """Do tasks; see `Backend.run`."""
         import ray
 
@@ -172,7 +185,7 @@ class RayCluster(Backend):
             except ray.exceptions.RayError as error:
                 return LostTask(getattr(task[-1], "number", -1), error)
 
-        return super().run(((wait, *task) for task in tasks), at_once)
+        return super().run(((wait, *task) for task in tasks), workers, at_once)
 
     def capacity(self, config: Config) -> Capacity:
         """Return what there is to work with, now."""
@@ -239,7 +252,15 @@ def _active() -> Backend | None:
     name = type(backend).__name__
     if name == "DaskDistributedBackend":
         return DaskCluster(backend.client, **backend.submit_kwargs)
+    if name == "LokyBackend":
+        return Backend("processes", lambda: "loky")
     return Backend(name, lambda: backend)
+
+
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C, which a terminal sends to all processes: the driver says what is to be done."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _dask() -> Backend:

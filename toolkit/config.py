@@ -6,7 +6,7 @@ import math
 import os
 import tomllib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -300,10 +300,6 @@ class Config(BaseModel):
         # So that the password of another address there is not taken for that of this one.
         there = merge_settings(environment, {url: kept[url] for url in DATABASES})
         found = {name: SecretStr(there[name]) for name in _SECRETS & there.keys() if kept[name] is None}
-        reader = kept.get("secrets_reader")
-        if reader is not None:
-            unset = [name for name in sorted(_SECRETS) if kept[name] is None and name not in found]
-            found |= {name: SecretStr(value) for name, value in _ask(reader, unset).items()}
         super().__setstate__({**state, "__dict__": {**kept, **found}})
 
     @field_validator(*DATABASES)
@@ -406,6 +402,40 @@ class Config(BaseModel):
                 given.pop(password, None)
         return type(self)(**merge_settings(given, changes))
 
+    def with_secrets(self) -> Config:
+        """Return a copy in which the user's own reader has filled in the secrets that are not set.
+
+        Raises
+        ------
+        ConfigError
+            If ``secrets_reader`` is not here, raises, or gives something else than text or None.
+        """
+        reader = self.secrets_reader
+        if reader is None:
+            return self
+        module, _, function = reader.partition(":")
+        found = {}
+        for name in sorted(_SECRETS):
+            if getattr(self, name) is not None:
+                continue
+            try:
+                value = getattr(import_module(module), function)(name)
+            except Exception as error:
+                # Its kind alone: what a reader says may hold a secret.
+                raise ConfigError(
+                    f"secrets_reader={reader!r} raised {type(error).__name__} when asked for {name!r}; every "
+                    "worker must be able to import and to call it",
+                    ["secrets_reader"],
+                ) from None
+            if value is not None and not isinstance(value, str):
+                raise ConfigError(
+                    f"secrets_reader={reader!r} gave a {type(value).__name__} for {name!r}, and no text",
+                    ["secrets_reader"],
+                )
+            if value:
+                found[name] = SecretStr(value)
+        return self.model_copy(update=found)
+
     def shown(self) -> dict[str, Any]:
         """Return all settings but the secrets, as values that JSON can hold, to be kept beside a run.
 
@@ -439,27 +469,6 @@ class Config(BaseModel):
 
 
 _SECRETS = secrets_among(Config.model_fields)
-
-
-def _ask(reader: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the secrets that a function of the user's knows.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such function, or it gives something else than text or None.
-    """
-    module, _, function = reader.partition(":")
-    try:
-        read = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"secrets_reader={reader!r} is not here: {error}", ["secrets_reader"]) from None
-    known = {name: read(name) for name in names}
-    for name, value in known.items():
-        if value is not None and not isinstance(value, str):
-            kind = type(value).__name__
-            raise ConfigError(f"secrets_reader={reader!r} gave a {kind} for {name}, and no text or None")
-    return {name: value for name, value in known.items() if value}
 
 
 def _is_amount(value: object) -> bool:

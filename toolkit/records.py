@@ -446,6 +446,8 @@ class WorkerRecord:
         That it may use.
     memory_mb : float
         Of its machine, 10^6 bytes.
+    holder : str
+        Its name as the holder of leases and reservations.
     began_at, seen_at : float
         Epoch seconds, by its own clock: when it took its first episode, and its last sign of life.
     episodes : int
@@ -459,6 +461,7 @@ class WorkerRecord:
     pid: int
     cores: int
     memory_mb: float
+    holder: str
     began_at: float
     seen_at: float
     episodes: int = 0

@@ -151,7 +151,7 @@ class RunUnderWay:
         self.finished: Run | None = None
         self.failure: Failure | None = None
         self._peak = PeakMemory()
-        self._team = _team(config, provider, clock)
+        self._team = _team(config, provider, gate, clock)
         if self._team is not None:
             self.provider = self._team.provider
         else:
@@ -200,6 +200,10 @@ class RunUnderWay:
         """
         try:
             began_at, makespan_s = self._work(interrupts)
+        except BaseException:
+            if self._team is not None:
+                self._team.end(is_over=False)
+            raise
         finally:
             if self._is_owner:
                 self._close()
@@ -345,7 +349,9 @@ class RunUnderWay:
         threading.Thread(target=close_later, name="closing", daemon=True).start()
 
 
-def _team(config: Config, provider: SummarizationProvider | None, clock: Clock) -> Team | None:
+def _team(
+    config: Config, provider: SummarizationProvider | None, gate: EpisodeGate | None, clock: Clock
+) -> Team | None:
     """Return the processes that work on the episodes; None: threads of this process do."""
     backend = None if config.episode_backend == "threads" else find_backend(config)
     if backend is None:
@@ -356,6 +362,13 @@ def _team(config: Config, provider: SummarizationProvider | None, clock: Clock) 
             f"provider= is an object of this process, and the workers of joblib's backend "
             f"{backend.name!r} are others: each makes its own from the config. Name it in "
             "Config(provider=...), or set episode_backend='threads'",
+            ["episode_backend"],
+        )
+    if gate is not None:
+        backend.close()
+        raise ConfigError(
+            "gate= bounds the threads of this process, and episodes are worked on by others; leave it out, "
+            "or set episode_backend='threads'",
             ["episode_backend"],
         )
     from toolkit.workers.team import Team  # Loads SQLAlchemy.

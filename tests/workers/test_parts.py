@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from other_processes import episodes_of
 
 from toolkit.clock import ManualClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, StoreError
+from toolkit.gate import EpisodeGate
 from toolkit.limits import Demand, LimitEvent, LimitSettings, MemoryState
 from toolkit.limits.limiter import Limiter, Waiter
-from toolkit.records import WorkerRecord
+from toolkit.limits.share import merge_events
+from toolkit.progress import Progress
+from toolkit.records import Spending, Summary, WorkerRecord
 from toolkit.store.address import read_address
+from toolkit.store.budget import Budget, Ceiling
 from toolkit.store.opened import store_at
 from toolkit.store.roster import Roster
-from toolkit.workers.travel import RunSpec
-from toolkit.workers.watching import merge_events
-from toolkit.workers.worker import DRIVER_LOST_S, SignsOfLife, _check_limits_are_shared
+from toolkit.work import cancelled, record_of
+from toolkit.workers.driving import DistributedWork
+from toolkit.workers.travel import Report, RunSpec
+from toolkit.workers.watching import LOST_S, SignsOfLife
+from toolkit.workers.worker import _check_limits_are_shared
 
-WORKER = WorkerRecord("far:1", "far", 1, 2, 8000.0, 10.0, 11.0)
+WORKER = WorkerRecord("far:1", "far", 1, 2, 8000.0, "1/2/boot/far", 10.0, 11.0)
 
 
 def test_store_that_does_not_know_the_run(tmp_path: Path) -> None:
@@ -44,9 +54,9 @@ def test_driver_without_signs_of_life() -> None:
     """It is lost after a while without a change, however wrong its clock is."""
     life = SignsOfLife(now=100.0)
     assert not life.have_ended(7.0, 100.0)
-    assert not life.have_ended(7.0, 100.0 + DRIVER_LOST_S)
-    assert life.have_ended(7.0, 100.1 + DRIVER_LOST_S)
-    assert not life.have_ended(3.0, 101.0 + DRIVER_LOST_S)
+    assert not life.have_ended(7.0, 100.0 + LOST_S)
+    assert life.have_ended(7.0, 100.1 + LOST_S)
+    assert not life.have_ended(3.0, 101.0 + LOST_S)
 
 
 def events_of_a_limiter(*, behind: float) -> list[LimitEvent]:
@@ -73,3 +83,53 @@ def test_events_of_workers_become_one_history() -> None:
     assert merged[-1].waiting == 0
     assert merge_events([early]) == early
     assert merge_events([]) == []
+
+
+def test_what_a_lost_worker_held_counts_as_spent(tmp_path: Path) -> None:
+    """On another machine nobody can look for it, so its driver says that it is gone."""
+    store = store_at(read_address(f"sqlite:///{tmp_path}/runs.db"))
+    theirs, ours = (Budget(store, "b", Ceiling(calls=2)) for _ in range(2))
+    theirs._holder = "1/2/boot/far"
+    theirs.reserve(Spending(calls=1), threading.Event())
+    ours.reserve(Spending(calls=1), threading.Event())
+    ours.bury("1/2/boot/far")
+    assert ours.spent() == Spending(calls=1)
+
+
+class Once:
+    """A backend whose worker takes its driver for lost, and returns an episode undone, the first time."""
+
+    name = "once"
+
+    def __init__(self) -> None:
+        self.undone = {"e1"}
+
+    def run(self, tasks: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Report]:
+        for _, _, told in tasks:
+            is_undone = told.id in self.undone
+            self.undone.discard(told.id)
+            summary = cancelled(None) if is_undone else Summary("Done.")
+            yield Report(told.number, record_of(told, summary, started_at=0.0, worker="far:1"))
+
+
+def test_episode_that_a_worker_gave_back_is_given_out_again() -> None:
+    """Nobody stopped the run, so it is not cancelled."""
+    spec = RunSpec("r1", Config(provider="lead"), "", False, "driver", "boot", 1)
+    stop = threading.Event()
+    progress = Progress(3, shown=False, clock=ManualClock())
+    keeper: Any = SimpleNamespace(keep_episode=lambda number, record: None)
+    work = DistributedWork(
+        cast(Any, Once()),
+        spec,
+        cast(Any, None),
+        keeper,
+        progress,
+        EpisodeGate(2),
+        stop,
+        ManualClock(),
+        lambda record: None,
+    )
+    episodes = episodes_of(3)
+    work.do(episodes, 2)
+    assert [record.summary.text for record in work.records(episodes)] == ["Done."] * 3
+    assert work.failure is None

@@ -23,6 +23,7 @@ from toolkit.errors import (
     ToolkitError,
     TranscriptError,
 )
+from toolkit.gate import EpisodeGate
 from toolkit.handle import start
 from toolkit.providers.registry import get_provider
 from toolkit.records import Episode, EpisodeRecord
@@ -90,6 +91,7 @@ def test_second_start_takes_what_the_first_kept(hosted: dict[str, Any], server: 
     again = run(episodes, Config(**hosted))
     assert len(server.journal()) == asked
     assert again.reused.calls == 12
+    assert open_store(hosted["store_url"]).run(again.id).calls.equals(again.calls)
 
 
 def test_stop_reaches_the_workers(hosted: dict[str, Any], server: ApiServer) -> None:
@@ -187,6 +189,8 @@ def test_objects_of_this_process_are_refused(hosted: dict[str, Any]) -> None:
         run(episodes_of(1), config, provider=provider)
     with pytest.raises(ConfigError, match="clock= is of this process"):
         run(episodes_of(1), config, clock=ManualClock())
+    with pytest.raises(ConfigError, match="gate= bounds the threads of this process"):
+        run(episodes_of(1), config, gate=EpisodeGate(1))
 
 
 def test_limits_stay_as_they_are_while_workers_work(hosted: dict[str, Any]) -> None:
@@ -213,7 +217,8 @@ def test_secrets_are_in_no_pickle(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert pickle.loads(pickled).openai_api_key.get_secret_value() == "sk-otter-1"
 
     monkeypatch.delenv("OPENAI_API_KEY")
-    found = pickle.loads(pickled)
+    assert pickle.loads(pickled).openai_api_key is None
+    found = pickle.loads(pickled).with_secrets()
     assert found.openai_api_key.get_secret_value() == "sk-otter-2"
     assert found.anthropic_api_key is None
     assert b"otter" not in pickle.dumps(found)
@@ -221,9 +226,17 @@ def test_secrets_are_in_no_pickle(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_reader_of_secrets_that_is_not_there() -> None:
     """Says so where it is needed."""
-    pickled = pickle.dumps(Config(provider="openai", secrets_reader="no_such_module:read"))
-    with pytest.raises(ConfigError, match="secrets_reader='no_such_module:read' is not here"):
-        pickle.loads(pickled)
+    config = Config(provider="openai", secrets_reader="no_such_module:read")
+    with pytest.raises(ConfigError, match="secrets_reader='no_such_module:read' raised ModuleNotFoundError"):
+        config.with_secrets()
+
+
+def test_reader_of_secrets_that_fails_in_a_worker(hosted: dict[str, Any]) -> None:
+    """Is told of before the first episode, and by its kind alone: its words may hold what it read."""
+    told = {**hosted, "secrets_reader": "json:loads"}
+    with pytest.raises(ConfigError, match="'json:loads' raised JSONDecodeError when asked for") as caught:
+        run(episodes_of(1), Config(**told))
+    assert "Expecting value" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

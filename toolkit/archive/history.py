@@ -12,6 +12,7 @@ from toolkit.config import Config
 from toolkit.errors import ConfigError
 from toolkit.limits import LimitEvent
 from toolkit.limits.holders import is_alive
+from toolkit.limits.share import merge_events
 from toolkit.records import CallRecord, EpisodeRecord, Status, Summary
 from toolkit.runs import Run
 
@@ -172,7 +173,7 @@ def load_run(connection: sa.Connection, run_id: str, shown: str) -> Run:
     import sqlalchemy as sa
 
     from toolkit.store import schema
-    from toolkit.store.roster import worker_of, workers_of
+    from toolkit.store.roster import SHIFT, worker_of, workers_of
     from toolkit.store.store import attempt_record, call_record, unpack_events
 
     runs, calls, attempts, episodes = (
@@ -213,11 +214,11 @@ def load_run(connection: sa.Connection, run_id: str, shown: str) -> Run:
     state = _state(row, {run_id} if goes_on else set())
     open_ = [_unfinished(name, of_it, GOES_ON if goes_on else ENDED) for name, of_it in made.items()]
     records += sorted(open_, key=lambda record: record.started_at)
-    events = connection.execute(
-        sa.select(schema.limits.c.events)
-        .where(schema.limits.c.run_id == run_id)
-        .order_by(schema.limits.c.part)
-    )
+    by_worker: dict[int, list[LimitEvent]] = {}
+    parts = sa.select(schema.limits).where(schema.limits.c.run_id == run_id).order_by(schema.limits.c.part)
+    for part in connection.execute(parts):
+        events = by_worker.setdefault(part.part >> SHIFT, [])
+        events += [LimitEvent(*values) for values in unpack_events(part.events)]
     return Run(
         id=run_id,
         config=load_config(row.config),
@@ -231,7 +232,7 @@ def load_run(connection: sa.Connection, run_id: str, shown: str) -> Run:
         environment=json.loads(row.environment),
         interrupted=bool(row.interrupted) or (unended and not goes_on),
         stopped_because=row.stopped_because,
-        limit_events=[LimitEvent(*values) for part in events for values in unpack_events(part.events)],
+        limit_events=merge_events(list(by_worker.values())),
         began_at=row.limits_began_at or 0.0,
         quota_shares=json.loads(row.quota_shares or "{}"),
         store=shown,

@@ -119,3 +119,17 @@ def quota_shares(events: Sequence[LimitEvent], rules: Mapping[Clause, int]) -> d
         if share is not None:
             shares[clause.name] = share
     return shares
+
+
+def merge_events(by_worker: Sequence[Sequence[LimitEvent]]) -> list[LimitEvent]:
+    """Return the events of several workers' limiters in order of time, as if one limiter had written them.
+
+    Who waits is added up: each worker knows of its own line alone.
+    """
+    waiting = [0] * len(by_worker)
+    merged = []
+    numbered = ((event, place) for place, events in enumerate(by_worker) for event in events)
+    for event, place in sorted(numbered, key=lambda pair: pair[0].t_s):
+        waiting[place] = event.waiting
+        merged.append(event._replace(waiting=sum(waiting)))
+    return merged

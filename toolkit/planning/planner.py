@@ -203,14 +203,18 @@ class Planner:
 
     def _workers_of(self, config: Config) -> Capacity | None:
         """Return the processes that work on episodes under a config; None too where they are not reached."""
-        place = config.episode_backend, config.cluster_address, config.summary_batch_size
+        # Of the backends only processes of this machine depend on how many are wanted.
+        wanted = config.summary_batch_size if config.episode_backend == "processes" else 0
+        place = config.episode_backend, config.cluster_address, wanted
         if place not in self._workers:
+            self._workers[place] = None
             with suppress(ConfigError, MissingDependency):
-                backend = find_backend(config)
-                self._workers[place] = None if backend is None else backend.capacity(config)
-                if backend is not None:
-                    backend.close()
-        return self._workers.get(place)
+                if (backend := find_backend(config)) is not None:
+                    try:
+                        self._workers[place] = backend.capacity(config)
+                    finally:
+                        backend.close()
+        return self._workers[place]
 
     def _machine_of(self, config: Config) -> Machine:
         """Return the given machine, or this one with a config's device, looked at once."""

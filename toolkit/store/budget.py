@@ -154,6 +154,18 @@ class Budget:
             held = Spending(row.nano_usd, row.tokens, row.calls)
             _settle(connection, self._name, Reservation(row.number, held), held)
 
+    def bury(self, holder: str) -> None:
+        """Count as spent what a process holds that is known to live no more, wherever it was."""
+
+        def settle(connection: sa.Connection) -> None:
+            connection.execute(_of(_budgets.select(), self._name).with_for_update())
+            mine = _reservations.c.budget == self._name, _reservations.c.holder == holder
+            for row in connection.execute(sa.select(_reservations).where(*mine)).all():
+                held = Spending(row.nano_usd, row.tokens, row.calls)
+                _settle(connection, self._name, Reservation(row.number, held), held)
+
+        self._store.commit(work=settle)
+
     def settling(self, reservation: Reservation, spent: Spending) -> Work:
         """Return what settles a reservation, to be done in the transaction that keeps its call."""
         return lambda connection: _settle(connection, self._name, reservation, spent)

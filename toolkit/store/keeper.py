@@ -70,17 +70,24 @@ class Keeper:
 
     # Taking
 
-    def take_up(self, episode_id: str) -> None:
+    def take_up(self, episode_id: str) -> list[CallRecord]:
         """Find what an earlier try of an episode has kept in this run, before its worker was lost.
+
+        Returns
+        -------
+        list of CallRecord
+            All of its calls, also those that `left` does not give: failed ones, and those without a text.
 
         Raises
         ------
         StoreError
             If the store cannot be read.
         """
-        for kept in self._store.calls_of(self.run_id, episode_id):
+        earlier = self._store.calls_of(self.run_id, episode_id)
+        for kept in earlier:
             if kept.record.status is Status.OK and kept.text:
                 self._left[_place(kept.record, kept.record.key)] = kept
+        return [kept.record for kept in earlier]
 
     def left(self, request: Request, key: str) -> KeptCall | None:
         """Return the call of an earlier try that is this very one, once: it was made for it, and is paid."""
@@ -218,9 +225,12 @@ class Keeper:
                 episode_row(self.run_id, position, record, with_text=self._with_texts)
                 for position, record in unreached
             ]
+        drop = schema.limits.delete().where(schema.limits.c.run_id == self.run_id, schema.limits.c.part != 0)
         if limit_events:
             rows[schema.limits] = [{"run_id": self.run_id, "part": 0, "events": pack_events(limit_events)}]
         self._store.update_run(self.run_id, values, rows)
+        # What workers have written of their limiters is among the events.
+        self._store.commit(work=lambda connection: connection.execute(drop))
         self._store.flush()
 
 

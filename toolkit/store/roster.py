@@ -6,6 +6,7 @@ whatever scheduler runs them, it writes down here, and each worker reads it when
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,9 @@ from toolkit.store.store import Store, pack_events, unpack_events
 _runs, _workers, _limits = schema.runs, schema.workers, schema.limits
 DRIVER = ""
 """The name of the driver among the workers."""
-_SHIFT = 20
+SHIFT = 20
 """Bits for the number of a part of the limiter's events, below those of the worker's digest."""
+_parts = itertools.count()
 
 
 def digest_of(worker: str) -> int:
@@ -72,7 +74,6 @@ class Roster:
     def __init__(self, store: Store, run_id: str) -> None:
         self._store = store
         self._run_id = run_id
-        self._parts: dict[str, int] = {}
 
     def sign(
         self, record: WorkerRecord, standing: str | None = None, events: Sequence[LimitEvent] = ()
@@ -84,7 +85,7 @@ class Roster:
         StoreError
             If the store cannot be written, or does not know the run: it is another one than the driver's.
         """
-        part = (digest_of(record.worker) << _SHIFT) + self._parts.get(record.worker, 0)
+        part = (digest_of(record.worker) << SHIFT) + next(_parts)
 
         def write(connection: sa.Connection) -> Any:
             found = connection.execute(_ORDERS, {"run": self._run_id}).first()
@@ -104,8 +105,6 @@ class Roster:
                 "the store of the process that drives the run. Set store_url to a database of PostgreSQL "
                 "that all machines reach, or to a file in a place that they share"
             )
-        if events:
-            self._parts[record.worker] = self._parts.get(record.worker, 0) + 1
         told = json.loads(row.orders or "{}")
         return Orders(
             stop=bool(told.get("stop")),
@@ -141,8 +140,10 @@ class Roster:
         """Write what is known of workers since their last signs of life; return all there were."""
 
         def write(connection: sa.Connection) -> Sequence[Any]:
+            signed = {row.worker: row.seen_at for row in connection.execute(workers_of(self._run_id))}
             for record in newer.values():
-                self._write_row(connection, record, None)
+                if record.seen_at >= signed.get(record.worker, 0.0):
+                    self._write_row(connection, record, None)
             return connection.execute(workers_of(self._run_id)).all()
 
         return [worker_of(row).record for row in self._store.commit(work=write)]
@@ -158,7 +159,7 @@ class Roster:
 
         found: dict[int, list[LimitEvent]] = {}
         for row in self._store.commit(work=take):
-            events = found.setdefault(row.part >> _SHIFT, [])
+            events = found.setdefault(row.part >> SHIFT, [])
             events += [LimitEvent(*values) for values in unpack_events(row.events)]
         return found
 

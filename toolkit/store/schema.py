@@ -166,6 +166,7 @@ workers = Table(
     Column("cores", Integer, nullable=False),
     Column("memory_mb", Double, nullable=False),
     Column("began_at", Double, nullable=False),
+    Column("holder", Text, nullable=False),  # of leases and reservations
     Column("seen_at", Double, nullable=False),
     Column("episodes", Integer, nullable=False),
     Column("peak_rss_mb", Double),

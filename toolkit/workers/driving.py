@@ -90,30 +90,35 @@ class DistributedWork(Work):
         self.workers: dict[str, WorkerRecord] = {}
 
     def _crew(self, workers: int) -> None:
-        """Give episodes out, and again those whose workers are lost: together once, then each alone.
+        """Give episodes out, and again those whose workers are lost: once with others, then by halves.
 
         So one that takes its worker with it, by its memory say, is told from those that were beside it.
         """
         losses: Counter[int] = Counter()
         again: deque[Numbered] = deque()
-        alone: deque[Numbered] = deque()
+        suspects: list[list[Numbered]] = []
         in_a_row = 0
         try:
             while not self._stop.is_set():
-                is_alone = not again and bool(alone)
-                given = iter([alone.popleft()]) if is_alone else self._next(again)
-                lost = self._give_out(given, 1 if is_alone else workers)
-                if not lost and not is_alone and not alone:
+                group = suspects.pop() if suspects and not again else None
+                given = self._next(again) if group is None else iter(group)
+                lost = self._give_out(given, workers)
+                if not lost and group is None and not suspects:
                     return
-                in_a_row = 0 if lost.reports else in_a_row + (is_alone and bool(lost))
-                for number, episode in lost.episodes:
-                    losses[number] += 1
-                    if is_alone:
-                        self._give_up(number, episode, lost.error)
-                    else:
-                        (again if losses[number] == 1 else alone).append((number, episode))
+                in_a_row = 0 if lost.reports else in_a_row + bool(lost and group and len(group) == 1)
                 if in_a_row == LOST_IN_A_ROW:
                     self._fail(f"joblib's backend {self._backend.name!r}", lost.error)
+                    return
+                if group is not None and len(group) == 1:
+                    for number, episode in lost.episodes:
+                        self._give_up(number, episode, lost.error)
+                    continue
+                twice: list[Numbered] = []
+                for number, episode in lost.episodes:
+                    losses[number] += 1
+                    (again if losses[number] == 1 else twice).append((number, episode))
+                half = (len(twice) + 1) // 2
+                suspects += [part for part in (twice[:half], twice[half:]) if part]
         except KeyboardInterrupt:
             self._stop.set()
         except BaseException as error:  # of the toolkit itself, or an exit() in somebody's code
@@ -124,12 +129,12 @@ class DistributedWork(Work):
             yield again.popleft()
         yield from self._numbered()
 
-    def _give_out(self, given: Iterator[Numbered], at_once: int) -> Lost:
+    def _give_out(self, given: Iterator[Numbered], workers: int) -> Lost:
         """Have episodes worked on; return those whose workers were lost, and the last reason."""
         under_way: dict[int, Episode] = {}
         lost: list[Numbered] = []
         reports = 0
-        reason: BaseException = ToolkitError("nothing was lost")
+        reason: BaseException = ToolkitError("the worker took this process for lost")
 
         def tasks() -> Iterator[Task]:
             for number, episode in given:
@@ -139,9 +144,11 @@ class DistributedWork(Work):
                 yield work_on, self._spec, told
 
         try:
-            for report in self._backend.run(tasks(), at_once):
+            for report in self._backend.run(tasks(), workers):
                 if isinstance(report, LostTask):
                     reason = report.error
+                    lost.append((report.number, under_way.pop(report.number)))
+                elif self._is_lost(report):
                     lost.append((report.number, under_way.pop(report.number)))
                 else:
                     del under_way[report.number]
@@ -152,11 +159,17 @@ class DistributedWork(Work):
             lost += sorted(under_way.items())
         return Lost(lost, reason, reports)
 
+    def _is_lost(self, report: Report) -> bool:
+        """Whether a worker has stopped by itself, since it took this process for lost."""
+        is_cancelled = report.record.summary.status is Status.CANCELLED
+        return is_cancelled and report.fatal is None and not self._stop.is_set()
+
     def _received(self, report: Report) -> None:
         record = _with_shared_names(report.record)
         self.events.setdefault(record.worker, []).extend(report.events)
-        if report.worker is not None:
-            self.workers[report.worker.worker] = report.worker
+        if (worker := report.worker) is not None:
+            known = self.workers.get(worker.worker, worker)
+            self.workers[worker.worker] = max(known, worker, key=lambda record: record.seen_at)
         for call in record.summary.calls:
             self._called(call)
         if report.fatal is not None:

@@ -81,13 +81,6 @@ def release_provider(config: Config) -> None:
             held.closer.start()
 
 
-def close_idle_providers() -> None:
-    """Close all providers that nobody uses, now."""
-    with _held_lock:
-        for key in [name for name, held in _held.items() if not held.users]:
-            _close(key)
-
-
 def _close_idle(key: str, held: _Held) -> None:
     with _held_lock:
         if _held.get(key) is held and not held.users:

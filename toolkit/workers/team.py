@@ -16,6 +16,7 @@ from toolkit.keeping import Keeping
 from toolkit.limits import LimiterCore, LimitEvent, Standing, quota_shares
 from toolkit.limits.axis import boot_id
 from toolkit.limits.holders import this_process
+from toolkit.limits.share import merge_events
 from toolkit.progress import Progress
 from toolkit.providers.base import SummarizationProvider
 from toolkit.providers.registry import provider_class
@@ -24,7 +25,7 @@ from toolkit.store.roster import digest_of
 from toolkit.urls import MEMORY, POSTGRESQL, SQLITE
 from toolkit.workers.driving import DistributedWork
 from toolkit.workers.travel import RunSpec, Survey
-from toolkit.workers.watching import Watch, merge_events
+from toolkit.workers.watching import Watch
 from toolkit.workers.worker import survey
 
 if TYPE_CHECKING:
@@ -96,9 +97,18 @@ class Team:
         """Have a worker make the provider, which says what is missing before the first episode."""
         found: Survey | LostTask
         asked = [(survey, self._told, self._neighbours)]
-        (found,) = self._backend.run(asked, self._config.summary_batch_size)
+        try:
+            (found,) = self._backend.run(asked, self._config.summary_batch_size)
+        except ToolkitError:
+            raise
+        except Exception as error:  # Of joblib: a pool whose process is gone, a cluster without workers.
+            found = LostTask(-1, error)
         if isinstance(found, LostTask):
-            raise ToolkitError(f"no worker of joblib's backend {self._backend.name!r} lives: {found.error}")
+            told = f"{type(found.error).__name__}: {str(found.error).partition('. ')[0]}"
+            raise ToolkitError(
+                f"joblib's backend {self._backend.name!r} has no worker that could make the provider "
+                f"({told}); are there workers, do they have the toolkit in this version, and enough memory?"
+            ) from None
         return found
 
     def begin(
@@ -124,7 +134,14 @@ class Team:
             self._neighbours,
         )
         self._keeping = keeping
-        self._watch = Watch(keeping.store, run_id, stop, clock)
+        budget = keeping.keeper.budget
+        self._watch = Watch(
+            keeping.store,
+            run_id,
+            stop,
+            clock,
+            on_lost=budget.bury if budget is not None else lambda holder: None,
+        )
         self._watch.begin()
         self._work = DistributedWork(
             self._backend,

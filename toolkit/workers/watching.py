@@ -7,19 +7,43 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from toolkit.clock import Clock
 from toolkit.errors import StoreError
-from toolkit.limits import Cause, LimitEvent, Standing
+from toolkit.limits import Cause, LimitEvent, Standing, StopEvent
+from toolkit.limits.holders import this_process
 from toolkit.machine import cores_here, memory_mb
 from toolkit.records import WorkerRecord
 from toolkit.store.roster import DRIVER, Roster, Signed
 from toolkit.store.store import Store
 
+LOST_S = 60.0
+"""After so many seconds without a sign of life whoever gave them is taken to be lost."""
 LOOK_S = 1.0
 """Between two looks; each is a sign of the driver's own life."""
+
+
+class SignsOfLife:
+    """Those of another process: whether they still come, whatever its clock says.
+
+    Parameters
+    ----------
+    now : float
+        Seconds, by this process's clock.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._seen_at: float | None = None
+        self._changed = now
+        self.is_missed = False
+
+    def have_ended(self, seen_at: float | None, now: float) -> bool:
+        """Whether there has been none for `LOST_S`; ``seen_at`` is the last, by that process's clock."""
+        if seen_at != self._seen_at:
+            self._seen_at, self._changed = seen_at, now
+        return now - self._changed > LOST_S
 
 
 class Watch:
@@ -32,18 +56,31 @@ class Watch:
     stop : threading.Event
         That of the run: once it is set, the workers are told.
     clock : Clock
+    on_lost : callable
+        Called with the holder of a worker that gives no signs of life any more.
 
     """
 
-    def __init__(self, store: Store, run_id: str, stop: threading.Event, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        stop: threading.Event,
+        clock: Clock,
+        on_lost: Callable[[str], None],
+    ) -> None:
         self._store = store
         self._roster = Roster(store, run_id)
         self._stop = stop
         self._clock = clock
         self._began_at = clock.epoch()
         self._signed: list[Signed] = []
+        self._on_lost = on_lost
+        self._lives: dict[str, SignsOfLife] = {}
         self._orders: dict[str, Any] = {}
         self._changed = threading.Event()
+        if isinstance(stop, StopEvent):
+            stop.subscribe(self._changed.set)
         self._ended = threading.Event()
         self._looker = threading.Thread(target=self._look_now_and_then, name="watch", daemon=True)
 
@@ -96,17 +133,24 @@ class Watch:
             try:
                 if self._stop.is_set():
                     self._orders = self._orders | {"stop": True}
-                if told != self._orders:
-                    self._roster.tell(**self._orders)
-                    told = self._orders
+                orders = self._orders
+                if told != orders:
+                    self._roster.tell(**orders)
+                    told = orders
                 self._look()
-            except StoreError:
-                pass  # It is said by `standing`, and the next look may go well.
-            if not self._stop.is_set() and not self._changed.is_set():
-                self._stop.wait(LOOK_S)  # nobody waits longer than that for anything else
-            else:
-                self._changed.wait(LOOK_S)
-                self._changed.clear()
+                self._miss_the_lost()
+            except StoreError:  # It is said by `standing`, and the next look may go well.
+                self._lives.clear()
+            self._changed.wait(LOOK_S)
+            self._changed.clear()
+
+    def _miss_the_lost(self) -> None:
+        now = self._clock.now()
+        for worker, _ in self._signed:
+            life = self._lives.setdefault(worker.worker, SignsOfLife(now))
+            if life.have_ended(worker.seen_at, now) and not life.is_missed:
+                life.is_missed = True
+                self._on_lost(worker.holder)
 
     def _look(self) -> None:
         driver = WorkerRecord(
@@ -115,6 +159,7 @@ class Watch:
             pid=os.getpid(),
             cores=cores_here(),
             memory_mb=memory_mb(),
+            holder=this_process(),
             began_at=self._began_at,
             seen_at=self._clock.epoch(),
         )
@@ -124,17 +169,3 @@ class Watch:
 def _read(standing: str | None) -> Standing:
     cause, until, waiting, trouble = json.loads(standing or "[]")
     return Standing(Cause(cause), until, waiting, trouble)
-
-
-def merge_events(by_worker: Sequence[Sequence[LimitEvent]]) -> list[LimitEvent]:
-    """Return the events of several workers' limiters in order of time, as if one limiter had written them.
-
-    Who waits is added up: each worker knows of its own line alone.
-    """
-    waiting = [0] * len(by_worker)
-    merged = []
-    numbered = ((event, place) for place, events in enumerate(by_worker) for event in events)
-    for event, place in sorted(numbered, key=lambda pair: pair[0].t_s):
-        waiting[place] = event.waiting
-        merged.append(event._replace(waiting=sum(waiting)))
-    return merged

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
+from toolkit.backends import ignore_interrupts
 from toolkit.clock import SystemClock
 from toolkit.config import Config
 from toolkit.errors import ConfigError, StoreError, ToolkitError
@@ -20,17 +21,16 @@ from toolkit.limits.holders import is_alive, this_process
 from toolkit.machine import cores_here, memory_mb
 from toolkit.memory import PeakMemory
 from toolkit.protocols import SummarizeParams
-from toolkit.records import EpisodeRecord, Status, WorkerRecord
+from toolkit.records import CallRecord, EpisodeRecord, Status, WorkerRecord
 from toolkit.store.roster import Orders, Roster
 from toolkit.urls import POSTGRESQL
 from toolkit.work import cancelled, record_of, summarize_episode
 from toolkit.workers.held import acquire_provider, release_provider
 from toolkit.workers.travel import Assignment, Report, RunSpec, Survey, worker_name
+from toolkit.workers.watching import LOST_S, SignsOfLife
 
 BEAT_S = 1.0
 """Between two signs of life, at each of which a worker reads what it is told."""
-DRIVER_LOST_S = 60.0
-"""After so many seconds without a sign of the driver's life, no new call starts."""
 
 _workers: dict[str, Worker] = {}
 _workers_lock = threading.Lock()
@@ -44,6 +44,7 @@ def survey(config: Config, neighbours: int) -> Survey:
     ToolkitError
         If it cannot be made, or its model cannot be had.
     """
+    config = config.with_secrets()
     provider = acquire_provider(config, neighbours)
     try:
         return Survey(provider.identity(), provider.quota_key(), provider.limits())
@@ -68,8 +69,9 @@ def work_on(spec: RunSpec, assignment: Assignment) -> Report:
 def _worker_of(spec: RunSpec) -> Worker:
     with _workers_lock:
         worker = _workers.get(spec.run_id)
-        if worker is None:
+        if worker is None or not worker.begin():
             worker = _workers[spec.run_id] = Worker(spec)
+            worker.begin()
         return worker
 
 
@@ -93,7 +95,8 @@ class Worker:
         from toolkit.store.opened import store_at
 
         if spec.driver != this_process():
-            _leave_signals_to_the_driver()
+            ignore_interrupts()
+        spec = spec._replace(config=spec.config.with_secrets())
         self._spec = spec
         self._clock = SystemClock()
         self._peak = PeakMemory()
@@ -104,7 +107,7 @@ class Worker:
                 _check_limits_are_shared(spec)
             secret = spec.config.store_password
             address = read_address(spec.config.store_url, secret.get_secret_value() if secret else None)
-            store = store_at(address)
+            store = self._store = store_at(address)
             self._roster = Roster(store, spec.run_id)
             self._stop = StopEvent()
             self._began_at = self._clock.epoch()
@@ -114,6 +117,7 @@ class Worker:
             self._events_lock = threading.Lock()
             self._episodes = 0
             self._at_work = 0
+            self._has_left = False
             self._work_lock = threading.Lock()
             self._chunk_parallelism: int | None = None
             orders = self._sign()
@@ -134,10 +138,14 @@ class Worker:
             raise
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
-    def work(self, assignment: Assignment) -> Report:
-        """Work on an episode."""
+    def begin(self) -> bool:
+        """Take note that an episode is to be worked on; False if this part in the run is over."""
         with self._work_lock:
-            self._at_work += 1
+            self._at_work += not self._has_left
+            return not self._has_left
+
+    def work(self, assignment: Assignment) -> Report:
+        """Work on an episode, after `begin`."""
         try:
             record, fatal = self._work(assignment)
         finally:
@@ -167,9 +175,17 @@ class Worker:
                 worker=worker_name(),
                 clock=self._clock,
             )
+            earlier: list[CallRecord] = []
             with suppress(StoreError):  # The first call meets that as well.
-                self._keeper.take_up(assignment.id)
+                earlier = self._keeper.take_up(assignment.id)
             summary = summarize_episode(self._provider, assignment.text, params)
+            taken = {call.call_id for call in summary.calls}
+            # Those of an earlier try that could not be taken up have been made all the same.
+            lost = tuple(call for call in earlier if call.call_id not in taken)
+            summary = replace(summary, calls=lost + summary.calls)
+            if any(call.reused for call in summary.calls):
+                with suppress(StoreError):  # They are kept already, and only not told of.
+                    self._store.flush()
             if summary.status is Status.CANCELLED and fatal:
                 summary = cancelled(fatal[0], summary)
         record = record_of(
@@ -185,18 +201,26 @@ class Worker:
 
     def _beat(self) -> None:
         driver = SignsOfLife(self._clock.now())
+        signed_at = self._clock.now()
         while True:
             self._clock.sleep(BEAT_S)
-            with suppress(StoreError):  # Calls wait for it themselves, and say so.
+            now = self._clock.now()
+            try:
                 orders = self._sign()
+            except StoreError:  # Calls wait for it themselves, and say so.
+                driver = SignsOfLife(now)  # It could not be seen meanwhile.
+                is_over = now - signed_at > LOST_S and not self._at_work
+            else:
+                signed_at = now
                 self._chunk_parallelism = orders.chunk_parallelism
-                is_over = orders.ended or driver.have_ended(orders.driver_seen_at, self._clock.now())
-                # On its own machine it is told at once.
-                is_over = is_over or not is_alive(self._spec.driver)
-                if orders.stop or is_over:
+                is_over = orders.ended or driver.have_ended(orders.driver_seen_at, now)
+                if orders.stop:
                     self._stop.set()
-                if is_over and not self._at_work:
-                    return self._leave()
+            # On its own machine it is told at once.
+            if is_over or not is_alive(self._spec.driver):
+                self._stop.set()
+                if self._leave():
+                    return
 
     def _sign(self) -> Orders:
         standing = self._limiter.standing() if self._limiter else None
@@ -230,36 +254,24 @@ class Worker:
             pid=os.getpid(),
             cores=cores_here(),
             memory_mb=memory_mb(),
+            holder=this_process(),
             began_at=self._began_at,
             seen_at=self._clock.epoch(),
             episodes=self._episodes,
             peak_rss_mb=self._peak.so_far(),
         )
 
-    def _leave(self) -> None:
+    def _leave(self) -> bool:
+        """Have no part in the run any more; False while episodes are at work. A later one gets a new one."""
         with _workers_lock:
-            del _workers[self._spec.run_id]
+            if _workers.get(self._spec.run_id) is self:
+                del _workers[self._spec.run_id]
+        with self._work_lock:
+            if self._at_work:
+                return False
+            self._has_left = True
         release_provider(self._spec.config)
-
-
-class SignsOfLife:
-    """Those of the driver: whether they still come, whatever its clock says.
-
-    Parameters
-    ----------
-    now : float
-        Seconds, by this process's clock.
-    """
-
-    def __init__(self, now: float) -> None:
-        self._seen_at: float | None = None
-        self._changed = now
-
-    def have_ended(self, seen_at: float | None, now: float) -> bool:
-        """Whether there has been none for `DRIVER_LOST_S`; ``seen_at`` is the last, by the driver's clock."""
-        if seen_at != self._seen_at:
-            self._seen_at, self._changed = seen_at, now
-        return now - self._changed > DRIVER_LOST_S
+        return True
 
 
 def _check_limits_are_shared(spec: RunSpec) -> None:
@@ -272,9 +284,3 @@ def _check_limits_are_shared(spec: RunSpec) -> None:
             "HOST:PORT/DATABASE, which all machines reach",
             ["limits_url"],
         )
-
-
-def _leave_signals_to_the_driver() -> None:
-    """Ignore Ctrl-C, which a terminal sends to all processes: the driver says what is to be done."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("cores", sa.Integer(), nullable=False),
         sa.Column("memory_mb", sa.Double(), nullable=False),
         sa.Column("began_at", sa.Double(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
         sa.Column("seen_at", sa.Double(), nullable=False),
         sa.Column("episodes", sa.Integer(), nullable=False),
         sa.Column("peak_rss_mb", sa.Double(), nullable=True),
