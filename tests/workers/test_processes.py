@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import psutil
 import pytest
 from other_processes import episodes_of, kill, soon
 
@@ -297,3 +298,15 @@ def test_local_model_is_loaded_once_in_each_process(settings: dict[str, Any]) ->
     assert set(made.episodes["status"]) <= {"ok", "partial"}
     assert len(made.workers) <= 2
     assert made.workers["peak_rss_mb"].min() > 500
+
+
+def test_stop_that_does_not_wait_ends_the_processes(hosted: dict[str, Any]) -> None:
+    """Calls under way have ``stop_grace_s``; after that nobody waits for them, nor for who makes them."""
+    with ApiServer(requests_per_minute=60_000, latency=600.0) as server:
+        told = {**hosted, "openai_base_url": server.base_url, "stop_grace_s": 0.2}
+        handle = start(episodes_of(4), Config(**told))
+        soon(lambda: server.score().requests >= 2, "call")
+        made = handle.stop(wait=True)
+        assert made is not None
+        assert len(made.workers) == 2
+        soon(lambda: not any(psutil.pid_exists(pid) for pid in made.workers["pid"]), "end of the processes")
