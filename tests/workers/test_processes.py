@@ -63,6 +63,7 @@ def test_frames_are_those_of_threads(settings: dict[str, Any], backend: str | No
     assert os.getpid() not in set(there.workers["pid"])
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_what_was_shown(hosted: dict[str, Any]) -> None:
     """The archive gives the run back as the driver had it, workers and limits included."""
     made = run(episodes_of(3), Config(**hosted))
@@ -97,13 +98,13 @@ def test_second_start_takes_what_the_first_kept(hosted: dict[str, Any], server: 
 
 def test_stop_reaches_the_workers(hosted: dict[str, Any], server: ApiServer) -> None:
     """No new call starts, those under way end, and what is not reached says why."""
-    episodes = episodes_of(6, lines=20)
+    episodes = episodes_of(6, lines=8)
     handle = start(episodes, Config(**hosted))
     soon(lambda: len(server.journal()) >= 4, "call")
     done = handle.stop(wait=True)
     assert done is not None
     asked = len(server.journal())
-    assert asked < 60
+    assert asked < 40
     assert done.state == "interrupted"
     assert len(done.records) == 6
     assert set(done.episodes["status"]) == {"cancelled"}
@@ -112,10 +113,11 @@ def test_stop_reaches_the_workers(hosted: dict[str, Any], server: ApiServer) -> 
     finished = run(episodes, Config(**hosted))
     assert finished.state == "complete"
     assert finished.reused.calls == (done.calls["status"] == "ok").sum() > 0
-    # A run of 126 calls, of which none that was answered is asked again.
-    assert len(server.journal()) <= 126 + (done.calls["status"] == "cancelled").sum()
+    # A run of 54 calls, of which none that was answered is asked again.
+    assert len(server.journal()) <= 54 + (done.calls["status"] == "cancelled").sum()
 
 
+@pytest.mark.slow
 def test_lost_workers_episodes_are_done_again(hosted: dict[str, Any], server: ApiServer) -> None:
     """From the last call that was kept, which counts as what it was: made, by who is gone."""
     episodes = episodes_of(4, lines=12)
@@ -161,6 +163,7 @@ def test_model_that_no_worker_has_is_said_before_the_first_episode(settings: dic
         run(episodes_of(1), told)
 
 
+@pytest.mark.slow
 def test_generator_that_raises_keeps_what_is_done(hosted: dict[str, Any]) -> None:
     """And says so, as with threads."""
 
@@ -194,6 +197,7 @@ def test_objects_of_this_process_are_refused(hosted: dict[str, Any]) -> None:
         run(episodes_of(1), config, gate=EpisodeGate(1))
 
 
+@pytest.mark.slow
 def test_limits_stay_as_they_are_while_workers_work(hosted: dict[str, Any]) -> None:
     """What cannot reach them is refused; what can, does."""
     handle = start(episodes_of(4, lines=12), Config(**hosted))
@@ -259,6 +263,7 @@ def test_errors_travel(error: ToolkitError) -> None:
     assert vars(there) == vars(error)
 
 
+@pytest.mark.slow
 def test_retuned_width_reaches_the_workers(hosted: dict[str, Any]) -> None:
     """For episodes that start from then on."""
     handle = start(episodes_of(8, lines=8), Config(**hosted))
@@ -269,6 +274,7 @@ def test_retuned_width_reaches_the_workers(hosted: dict[str, Any]) -> None:
     assert together.total_seconds() < 0.2 * 7 / 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("deadly")
 def test_episode_that_takes_its_worker_with_it_fails_alone(settings: dict[str, Any]) -> None:
     """Those beside it are done again, and it is told from them by being tried with nothing else."""
@@ -281,6 +287,7 @@ def test_episode_that_takes_its_worker_with_it_fails_alone(settings: dict[str, A
     assert made.state == "incomplete"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("deadly")
 def test_backend_that_loses_whatever_it_is_given_ends_the_run(settings: dict[str, Any]) -> None:
     """What was not tried is left for another start."""
@@ -300,6 +307,7 @@ def test_local_model_is_loaded_once_in_each_process(settings: dict[str, Any]) ->
     assert made.workers["peak_rss_mb"].min() > 500
 
 
+@pytest.mark.slow
 def test_stop_that_does_not_wait_ends_the_processes(hosted: dict[str, Any]) -> None:
     """Calls under way have ``stop_grace_s``; after that nobody waits for them, nor for who makes them."""
     with ApiServer(requests_per_minute=60_000, latency=600.0) as server:
