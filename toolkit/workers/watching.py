@@ -58,7 +58,6 @@ class Watch:
     clock : Clock
     on_lost : callable
         Called with the holder of a worker that gives no signs of life any more.
-
     """
 
     def __init__(
@@ -122,6 +121,8 @@ class Watch:
         StoreError
             If it cannot be written.
         """
+        if isinstance(self._stop, StopEvent):
+            self._stop.unsubscribe(self._changed.set)
         self._ended.set()
         self._changed.set()
         self._looker.join(2 * LOOK_S)  # A store that is lost would hold it longer.
