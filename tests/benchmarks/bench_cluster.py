@@ -123,7 +123,8 @@ def limited(law: str, seconds: float, url: str, disturb: Any = None, workers: in
         for timer in timers:
             timer.daemon = True
             timer.start()
-        run = tk.run(stream(stop), config, progress=False)
+        # What waits at the end would be admitted in a window of its own, and use up little of it.
+        run = tk.run(stream(stop), config, progress=False, stop=None if disturb else stop)
         score, answered = server.score(), server.score().admitted
     calls = run.calls
     return {

@@ -231,6 +231,20 @@ def test_jobs_are_not_worked_on_with_pythons_lock_held(
     assert pipeline.stepped == 0
 
 
+@pytest.mark.parametrize("threads", [None, 1])
+def test_threads_are_those_that_are_wanted(
+    threads: int | None, llama: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that shares its machine takes its share; one that does not says nothing."""
+    import openvino_genai
+
+    make, _ = openvino.pipeline_maker(llama, batch_tokens=1024, threads=threads)
+    assert make()  # It is a property that there is.
+    monkeypatch.setattr(openvino_genai, "ContinuousBatchingPipeline", lambda *given: given)
+    make, _ = openvino.pipeline_maker(llama, batch_tokens=1024, threads=threads)
+    assert make()[-1].get("INFERENCE_NUM_THREADS") == threads  # type: ignore[index]
+
+
 def test_a_cancelled_reply_ends_at_once(loaded: tuple[OpenVinoModel, OpenVinoBatches]) -> None:
     """Its room is free again, and those beside it are not held up."""
     model, backend = loaded

@@ -135,6 +135,10 @@ def _openvino(spec: EngineSpec, weights: Weights, reason: str) -> Engine:
     from toolkit.engines.openvino import load
 
     model, backend, memory = load(
-        weights, batch_tokens=spec.batch_tokens, memory_gb=spec.memory_gb, deterministic=spec.deterministic
+        weights,
+        batch_tokens=spec.batch_tokens,
+        memory_gb=spec.memory_gb,
+        deterministic=spec.deterministic,
+        threads=spec.threads,
     )
     return Engine("openvino", reason, model, backend, memory)

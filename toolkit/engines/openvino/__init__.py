@@ -37,7 +37,12 @@ def supports(weights: Weights) -> str | None:
 
 
 def load(
-    weights: Weights, *, batch_tokens: int, memory_gb: float | None = None, deterministic: bool = False
+    weights: Weights,
+    *,
+    batch_tokens: int,
+    memory_gb: float | None = None,
+    deterministic: bool = False,
+    threads: int | None = None,
 ) -> tuple[OpenVinoModel, OpenVinoBatches, MemoryPlan]:
     """Load a model.
 
@@ -50,6 +55,8 @@ def load(
         Bound on all that it takes, in 10^9 bytes; None: as ``plan_memory`` has it.
     deterministic : bool
         See ``OpenVinoBatches``.
+    threads : int or None
+        Of the processor; None: all.
 
     Raises
     ------
@@ -69,7 +76,7 @@ def load(
         free=free_bytes("cpu"),
         memory_gb=memory_gb,
     )
-    make, capacity = pipeline_maker(weights, batch_tokens=memory.batch_tokens)
+    make, capacity = pipeline_maker(weights, batch_tokens=memory.batch_tokens, threads=threads)
     batches = OpenVinoBatches(
         model,
         make,
@@ -86,7 +93,7 @@ def pipeline_of(weights: Weights, *, batch_tokens: int) -> ContinuousBatchingPip
 
 
 def pipeline_maker(
-    weights: Weights, *, batch_tokens: int
+    weights: Weights, *, batch_tokens: int, threads: int | None = None
 ) -> tuple[Callable[[], ContinuousBatchingPipeline], int]:
     """Return what makes a model's pipeline, and the tokens that there is room for in it."""
     import openvino_genai
@@ -100,6 +107,8 @@ def pipeline_maker(
     # Looking prompts up is not safe while another thread works, and adding them from there is what we do.
     scheduler.enable_prefix_caching = False
     properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision(), "KV_CACHE_PRECISION": "u8"}
+    if threads is not None:
+        properties["INFERENCE_NUM_THREADS"] = threads
 
     def make() -> ContinuousBatchingPipeline:
         return apart(lambda: openvino_genai.ContinuousBatchingPipeline(folder, scheduler, "CPU", properties))
