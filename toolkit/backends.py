@@ -74,30 +74,22 @@ class Backend:
         self.name = name
         self._make = make
 
-    def run(self, tasks: Iterable[Task], workers: int, at_once: int | None = None) -> Iterator[Any]:
-        """Do tasks, and give what each brings as it ends.
+    def run(self, tasks: Iterable[Task], at_once: int) -> Iterator[Any]:
+        """Do tasks, so many at once, and give what each brings as it ends.
 
         A task whose worker is lost brings a `LostTask` where the backend can tell which it was, else it
         ends them all with an error of the backend's.
-
-        Parameters
-        ----------
-        tasks : iterable of tuple
-        workers : int
-            Processes of a pool that is made for this.
-        at_once : int, optional
-            Tasks at once, where that is fewer.
         """
         import joblib
 
         pool: dict[str, Any] = {"initializer": ignore_interrupts} if self.name == "processes" else {}
         parallel = joblib.Parallel(
             # With one, joblib's own pool would have the task done in this process.
-            n_jobs=max(2, workers),
+            n_jobs=max(2, at_once),
             backend=self._make(),
             return_as="generator_unordered",
             # A scheduler that has more slots is given no more.
-            pre_dispatch=at_once or workers,
+            pre_dispatch=at_once,
             batch_size=1,
             # Nothing that is sent is large, and files beside it would have to be on all machines.
             max_nbytes=None,
@@ -171,7 +163,7 @@ class RayCluster(Backend):
         super().__init__("ray", lambda: "threading")
         self._is_own = is_own
 
-    def run(self, tasks: Iterable[Task], workers: int, at_once: int | None = None) -> Iterator[Any]:
+    def run(self, tasks: Iterable[Task], at_once: int) -> Iterator[Any]:
         """Do tasks; see `Backend.run`."""
         import ray
 
@@ -185,7 +177,7 @@ class RayCluster(Backend):
             except ray.exceptions.RayError as error:
                 return LostTask(getattr(task[-1], "number", -1), error)
 
-        return super().run(((wait, *task) for task in tasks), workers, at_once)
+        return super().run(((wait, *task) for task in tasks), at_once)
 
     def capacity(self, config: Config) -> Capacity:
         """Return what there is to work with, now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 
@@ -12,6 +13,7 @@ def cores_here() -> int:
     return os.cpu_count() or 1
 
 
+@functools.cache  # It stays, and each report has it.
 def memory_mb() -> float:
     """Return the memory of this machine in MB (10^6 bytes)."""
     import psutil

@@ -38,7 +38,7 @@ def work(number):
     while time.monotonic() < until:
         lease = limiter.acquire(Demand(60, 20), stop=stop).lease
         began = limiter.now()
-        time.sleep(0.4)
+        time.sleep(0.4)  # a call, in real time
         print(json.dumps([lease.admitted_at, began, limiter.now()]), flush=True)
         limiter.settle(lease, Usage(60, 20))
 print("ready", flush=True)
@@ -137,7 +137,7 @@ def test_one_limit_for_two_networks_of_which_one_is_cut_off(
             assert worker.stdout is not None
             assert worker.stdout.readline() == "ready\n"
         _, cut_link, _ = namespaces[0]
-        time.sleep(CUT_AT_S)
+        time.sleep(CUT_AT_S)  # Real time is the point: a network is there, away, and there again.
         _ip("link", "set", cut_link, "down")
         began = time.time()
         time.sleep(CUT_S)

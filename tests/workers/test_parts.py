@@ -104,7 +104,7 @@ class Once:
     def __init__(self) -> None:
         self.undone = {"e1"}
 
-    def run(self, tasks: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Report]:
+    def run(self, tasks: Iterable[tuple[Any, ...]], at_once: int) -> Iterator[Report]:
         for _, _, told in tasks:
             is_undone = told.id in self.undone
             self.undone.discard(told.id)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from toolkit.config import Config
 from toolkit.errors import ToolkitError
 from toolkit.limits import LimitEvent, LimitSettings
+from toolkit.limits.holders import this_process
+from toolkit.machine import cores_here, memory_mb
 from toolkit.records import EpisodeRecord, WorkerRecord
 
 
@@ -94,3 +96,21 @@ class Survey(NamedTuple):
 def worker_name() -> str:
     """Return the name of this process in records."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def this_worker(
+    name: str, began_at: float, seen_at: float, episodes: int = 0, peak_rss_mb: float | None = None
+) -> WorkerRecord:
+    """Return what is to be said of this process."""
+    return WorkerRecord(
+        worker=name,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        cores=cores_here(),
+        memory_mb=memory_mb(),
+        holder=this_process(),
+        began_at=began_at,
+        seen_at=seen_at,
+        episodes=episodes,
+        peak_rss_mb=peak_rss_mb,
+    )

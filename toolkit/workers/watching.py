@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,11 +11,10 @@ from typing import Any
 from toolkit.clock import Clock
 from toolkit.errors import StoreError
 from toolkit.limits import Cause, LimitEvent, Standing, StopEvent
-from toolkit.limits.holders import this_process
-from toolkit.machine import cores_here, memory_mb
 from toolkit.records import WorkerRecord
 from toolkit.store.roster import DRIVER, Roster, Signed
 from toolkit.store.store import Store
+from toolkit.workers.travel import this_worker
 
 LOST_S = 60.0
 """After so many seconds without a sign of life whoever gave them is taken to be lost."""
@@ -154,17 +151,7 @@ class Watch:
                 self._on_lost(worker.holder)
 
     def _look(self) -> None:
-        driver = WorkerRecord(
-            worker=DRIVER,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            cores=cores_here(),
-            memory_mb=memory_mb(),
-            holder=this_process(),
-            began_at=self._began_at,
-            seen_at=self._clock.epoch(),
-        )
-        self._signed = self._roster.look(driver)
+        self._signed = self._roster.look(this_worker(DRIVER, self._began_at, self._clock.epoch()))
 
 
 def _read(standing: str | None) -> Standing:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -18,7 +16,6 @@ from toolkit.keeping import make_keeper
 from toolkit.limits import LimitEvent, StopEvent
 from toolkit.limits.axis import boot_id
 from toolkit.limits.holders import is_alive, this_process
-from toolkit.machine import cores_here, memory_mb
 from toolkit.memory import PeakMemory
 from toolkit.protocols import SummarizeParams
 from toolkit.records import CallRecord, EpisodeRecord, Status, WorkerRecord
@@ -26,7 +23,7 @@ from toolkit.store.roster import Orders, Roster
 from toolkit.urls import POSTGRESQL
 from toolkit.work import cancelled, record_of, summarize_episode
 from toolkit.workers.held import acquire_provider, release_provider
-from toolkit.workers.travel import Assignment, Report, RunSpec, Survey, worker_name
+from toolkit.workers.travel import Assignment, Report, RunSpec, Survey, this_worker, worker_name
 from toolkit.workers.watching import LOST_S, SignsOfLife
 
 BEAT_S = 1.0
@@ -248,17 +245,8 @@ class Worker:
             return untold + new
 
     def _record(self) -> WorkerRecord:
-        return WorkerRecord(
-            worker=worker_name(),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            cores=cores_here(),
-            memory_mb=memory_mb(),
-            holder=this_process(),
-            began_at=self._began_at,
-            seen_at=self._clock.epoch(),
-            episodes=self._episodes,
-            peak_rss_mb=self._peak.so_far(),
+        return this_worker(
+            worker_name(), self._began_at, self._clock.epoch(), self._episodes, self._peak.so_far()
         )
 
     def _leave(self) -> bool:
