@@ -92,7 +92,10 @@ class Sent(NamedTuple):
 
 
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("charge", ["sum", "max", "actual"])
+@pytest.mark.parametrize(
+    "charge",
+    ["sum", pytest.param("max", marks=pytest.mark.slow), pytest.param("actual", marks=pytest.mark.slow)],
+)
 @effort(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_any_traffic_keeps_the_law(law, charge, seed, new_state, broken):

@@ -228,7 +228,10 @@ def test_one_who_believed_to_be_alone_decides_again(tmp_path):
         state.close()
 
 
-@pytest.mark.parametrize(("law", "kind"), [("openai", "bucket"), ("azure", "fixed"), ("safe", "sliding")])
+@pytest.mark.parametrize(
+    ("law", "kind"),
+    [("openai", "bucket"), ("azure", "fixed"), pytest.param("safe", "sliding", marks=pytest.mark.slow)],
+)
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_interleaved_and_dying_processes_keep_the_law(law, kind, seed, sharing, broken):

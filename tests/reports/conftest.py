@@ -127,7 +127,7 @@ SECRETS = ("sk-planted-4711-openai", "azure-planted-4711", "sk-ant-planted-4711"
 def hosted() -> tuple[Run, list[Episode]]:
     """Run episodes with hostile names against a server with limits, refusals and failures."""
     episodes = hostile_episodes()
-    faults = {"429": 0.1, "500": 0.1, "400": 0.1}
+    faults = {"429": 0.03, "500": 0.05, "400": 0.1}
     with ApiServer(requests_per_minute=3000, faults=faults, seed=3, fault_retry_after_s=0.01) as server:
         config = Config(
             provider="openai",
@@ -142,8 +142,8 @@ def hosted() -> tuple[Run, list[Episode]]:
             limits_url="memory://",
             openai_requests_per_minute=3000,
             openai_tokens_per_minute=1_000_000,
-            summary_batch_size=3,
-            summary_chunk_parallelism=2,
+            summary_batch_size=8,
+            summary_chunk_parallelism=3,
             chunk_tokens=64,
             reuse="none",
         )

@@ -24,6 +24,7 @@ def ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return open_store().runs()["run_id"].tolist()
 
 
+@pytest.mark.slow
 def test_a_run_is_named_by_id_its_beginning_or_last(
     ids: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,7 +111,9 @@ def jittery(bound: int, width: int, calls: int, jitter_s: float, seed: int) -> R
 # -- what is found -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("overload", ["slow_down", "server_is_overloaded"])
+@pytest.mark.parametrize(
+    "overload", ["slow_down", pytest.param("server_is_overloaded", marks=pytest.mark.slow)]
+)
 def test_it_is_learned_from_a_server(tmp_path: Path, overload: Any) -> None:
     """A real run shows it, whichever way the server refuses; also when it comes back from the store."""
     texts = [Episode.from_text(f"e{n}", f"Hill {n} dries in the year {n}.") for n in range(24)]

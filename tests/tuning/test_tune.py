@@ -314,6 +314,7 @@ def test_after_ctrl_c_no_more_is_simulated(episodes: list[Episode]) -> None:
     assert predictor.predict(cells, episodes) == {}
 
 
+@pytest.mark.slow
 def test_the_cheapest_setting_and_the_faster_of_two_alike() -> None:
     """Prompts cost the same however many run at a time; overlap costs more."""
     texts = [

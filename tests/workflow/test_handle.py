@@ -506,7 +506,11 @@ handle = tk.start(episodes, provider=Hanging(config))
 
 
 @pytest.mark.parametrize("settings", [{}, {"summary_batch_size": 2, "summary_chunk_parallelism": 2}], ids=str)
-@pytest.mark.parametrize("end", ["", "print(handle.stop(wait=True).counts())"], ids=["runs", "stopped"])
+@pytest.mark.parametrize(
+    "end",
+    ["", pytest.param("print(handle.stop(wait=True).counts())", marks=pytest.mark.slow)],
+    ids=["runs", "stopped"],
+)
 def test_interpreter_does_not_wait_for_the_run(settings: dict[str, int], end: str) -> None:
     """A script that ends while requests hang ends at once, and says nothing about its threads."""
     width = settings.get("summary_batch_size", 1) * settings.get("summary_chunk_parallelism", 1)
