@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import joblib
 import pytest
 
 from toolkit.config import Config
 from toolkit.planning import plan
 from toolkit.planning.machine import Machine
+from toolkit.planning.planner import Planner
 
 HOSTED = {"provider": "openai", "model": "gpt-4o", "openai_max_concurrent_requests": 64}
 MACHINE = Machine(cores=4, memory_gb=6.0, model_gb=1.2)
@@ -18,6 +20,17 @@ def test_processes_are_as_many_as_episodes() -> None:
     made = plan([1000] * 20, config)
     assert made.level("episodes").bound_by == "summary_batch_size"
     assert any(note.startswith("episodes go to 8 workers on 1 machine: 8 slots") for note in made.notes)
+
+
+def test_each_setting_is_planned_with_its_own_processes() -> None:
+    """Also where joblib's context says that there are some, and one planner plans several settings."""
+    planner = Planner([1000] * 20, None, None)
+    with joblib.parallel_config("loky"):
+        made = [planner.plan(Config(**HOSTED, summary_batch_size=number)) for number in (2, 8)]
+    told = [
+        note.split(" on ")[0] for plan in made for note in plan.notes if note.startswith("episodes go to")
+    ]
+    assert told == ["episodes go to 2 workers", "episodes go to 8 workers"]
 
 
 @pytest.mark.parametrize("backend", ["dask", "ray"])

@@ -149,7 +149,7 @@ def wait_until_it_listens(url: str) -> None:
         except urllib.error.URLError as error:
             if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > until:
                 raise
-            time.sleep(0.1)
+            time.sleep(0.1)  # A real process starts, in real time.
 
 
 def clean_environment(home: Path) -> dict[str, str]:

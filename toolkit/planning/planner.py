@@ -203,8 +203,8 @@ class Planner:
 
     def _workers_of(self, config: Config) -> Capacity | None:
         """Return the processes that work on episodes under a config; None too where they are not reached."""
-        # Of the backends only processes of this machine depend on how many are wanted.
-        wanted = config.summary_batch_size if config.episode_backend == "processes" else 0
+        # A cluster has what it has; of others as many are started as are wanted.
+        wanted = 0 if config.episode_backend in ("dask", "ray") else config.summary_batch_size
         place = config.episode_backend, config.cluster_address, wanted
         if place not in self._workers:
             self._workers[place] = None
