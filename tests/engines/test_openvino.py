@@ -222,10 +222,12 @@ def test_jobs_are_not_worked_on_with_pythons_lock_held(
     first, late = job_of(loaded[0], cap=30), job_of(loaded[0], cap=30)
     backend.admit([first])
     begun: list[Job] = []
-    while first not in begun:
-        begun += backend.step().first
-    backend.admit([late])
     ended: dict[Job, Any] = {}
+    while first not in begun:
+        step = backend.step()
+        begun += step.first
+        ended.update(step.ended)
+    backend.admit([late])
     while len(ended) < 2:
         ended.update(backend.step().ended)
     assert pipeline.stepped == 0
@@ -305,8 +307,10 @@ class FakeHandle:
         self.status = self.states.RUNNING
         self.left = tokens
         self.ready = 0
+        self.asked = 0
 
     def get_status(self) -> Any:
+        self.asked += 1
         return self.status
 
     def can_read(self) -> bool:
@@ -323,10 +327,18 @@ class FakeHandle:
 class FakePipeline:
     """Ends, or fails, exactly where a test wants it to."""
 
-    def __init__(self, *, on_return: Callable[[], None] = lambda: None, fails: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        on_return: Callable[[], None] = lambda: None,
+        fails: str = "",
+        goes: threading.Event | None = None,
+    ) -> None:
         self.requests: list[FakeHandle] = []
         self.on_return = on_return
         self.fails = fails
+        self.goes = goes
+        """It works on while this is set."""
         self.stepped = 0
 
     def generate(self, prompts: list[Any], configs: list[Any], streamer: Any) -> None:
@@ -336,6 +348,8 @@ class FakePipeline:
             if self.fails == "generate":
                 self.requests.clear()
                 raise RuntimeError("broken")
+            if self.goes is not None:
+                self.goes.wait(PATIENCE_S)
             self._work()
         self.on_return()
 
@@ -386,6 +400,34 @@ def test_a_job_that_comes_as_generate_returns_is_stepped(
         ended.update(backend.step().ended)
     assert {job: reply.tokens for job, reply in ended.items()} == {early: 2, late: 3}
     assert pipeline.stepped > 0
+
+
+def test_while_no_token_comes_one_reply_is_asked_for_all(
+    loaded: tuple[OpenVinoModel, OpenVinoBatches],
+) -> None:
+    """Each look takes time from the pipeline's threads. What is not wanted any more ends all the same."""
+    goes = threading.Event()
+    pipeline = FakePipeline(goes=goes)
+    backend = faked(loaded[0], pipeline)
+    jobs = [Job([1], 4) for _ in range(12)]
+    backend.admit(jobs)
+    until = time.monotonic() + PATIENCE_S
+    while not (len(pipeline.requests) == 12 and all(handle.asked for handle in pipeline.requests)):
+        assert backend.step() == ((), ())
+        assert time.monotonic() < until
+    before = [handle.asked for handle in pipeline.requests]
+    for _ in range(4):
+        assert backend.step() == ((), ())
+    asked = [handle.asked - count for handle, count in zip(pipeline.requests, before, strict=True)]
+    assert asked[0] > 0
+    assert asked[1:] == [0] * 11
+    jobs[-1].cancelled.set()
+    assert [job for job, _ in backend.step().ended] == [jobs[-1]]
+    goes.set()
+    ended: list[Job] = []
+    while len(ended) < 11 and time.monotonic() < until:
+        ended += [job for job, _ in backend.step().ended]
+    assert set(ended) == set(jobs[:-1])
 
 
 @pytest.mark.parametrize("place", ["generate", "add"])
