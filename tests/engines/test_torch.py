@@ -21,6 +21,7 @@ from toolkit.engines.jobs import Generated, Job
 from toolkit.engines.loaded import acquire_engine, release_engine, unload_idle_models
 from toolkit.engines.memory import MemoryPlan, plan_memory
 from toolkit.engines.torch import attention
+from toolkit.engines.torch.linears import pack_linears
 from toolkit.engines.torch.model import TOKENIZER_COPIES, choose_device, choose_dtype
 from toolkit.engines.torch.writing import Writing
 from toolkit.engines.unloaded import ModelSize, read_size
@@ -393,6 +394,20 @@ def test_bfloat16_models_answer(model_folder: ModelFolder) -> None:
     sampling = Sampling(0.7, top_p=0.9, seed=1, repetition_penalty=1.1, no_repeat_ngram=3)
     replies = engine.run([make_job(engine, text, 10, sampling) for text in TEXTS])
     assert all(isinstance(reply, Generated) and 0 < reply.tokens <= 10 for reply in replies)
+
+
+def test_weights_are_reordered_where_the_processor_can_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without AVX-512 refuses to bring bfloat16 into an order that it could not multiply."""
+    import torch
+
+    def packed_of(dtype: torch.dtype) -> int:
+        return pack_linears(torch.nn.Sequential(torch.nn.Linear(8, 8, dtype=dtype)))
+
+    can: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert packed_of(torch.bfloat16) == int(can)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert packed_of(torch.bfloat16) == 0
+    assert packed_of(torch.float32) == 1
 
 
 # What the provider makes of it.

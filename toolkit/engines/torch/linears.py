@@ -40,7 +40,9 @@ def pack_linears(model: torch.nn.Module) -> int:
             return product
 
     count = 0
-    formats = (torch.float32, torch.bfloat16)  # It has no order of its own for the others.
+    formats = [torch.float32]  # It has no order of its own for others, and for this one on some processors:
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        formats.append(torch.bfloat16)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             # Subclasses do more than a product.
