@@ -40,7 +40,7 @@ def pack_linears(model: torch.nn.Module) -> int:
             return product
 
     count = 0
-    formats = [torch.float32]  # It has no order of its own for others, and for this one on some processors:
+    formats = [torch.float32]  # All others stay as they are; bfloat16 too where AVX-512 is missing.
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
         formats.append(torch.bfloat16)
     for parent in list(model.modules()):
