@@ -146,7 +146,7 @@ class Limiter:
     def _transaction(self) -> Iterator[None]:
         """Hold the line and the shared book; an error takes back what has been done to line and history."""
         with self._line_and_core_lock:
-            line, history = list(self._line), self._core.history
+            line, waiting, history = list(self._line), self._core.waiting, self._core.history
             last = history[-1] if history else None
             taken = self._ahead.save() if self._ahead else None
             try:
@@ -156,6 +156,7 @@ class Limiter:
                     yield
             except BaseException:
                 self._line[:] = line
+                self._core.waiting = waiting
                 while history and history[-1] is not last:
                     history.pop()
                 if self._ahead and taken is not None:
