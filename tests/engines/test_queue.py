@@ -438,6 +438,7 @@ def test_a_cancelled_job_leaves_and_the_others_go_on() -> None:
     queue.close()
 
 
+@pytest.mark.slow
 def test_many_jobs_of_one_owner_do_not_keep_another_waiting() -> None:
     """2,000 jobs are queued before another episode's first: it goes to work as soon as there is room."""
     backend = Steps(batch_tokens=4 * 12)

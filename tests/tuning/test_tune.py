@@ -161,6 +161,7 @@ def test_no_more_is_run_than_may_be(scripted: Any) -> None:
         assert best.really_run <= really
 
 
+@pytest.mark.slow
 def test_the_same_tuning_again_runs_nothing(scripted: Any) -> None:
     """Everything is in the store, and it comes to the same."""
     best = scripted(OVER)
