@@ -233,10 +233,11 @@ def _import(name: str) -> None:
 def _active() -> Backend | None:
     if "joblib" not in sys.modules:  # Then nobody has said anything to it.
         return None
-    from joblib.parallel import get_active_backend
+    # The package, not its module: that waits for a thread that is at importing it, as another run's may be.
+    import joblib
 
     # Without a parallel_config it is what is preferred.
-    backend: Any = get_active_backend(prefer="threads")[0]
+    backend: Any = joblib.parallel.get_active_backend(prefer="threads")[0]
     if getattr(backend, "supports_sharedmem", False) or not getattr(
         backend, "supports_return_generator", False
     ):

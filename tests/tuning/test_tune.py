@@ -49,6 +49,7 @@ def test_the_fastest_setting_is_found_by_few_runs(scripted: Any) -> None:
     assert whole.cells["calls"].tolist() == [8]
 
 
+@pytest.mark.slow
 def test_the_evidence_has_every_setting(scripted: Any) -> None:
     """What was predicted, what was measured on each rung, and why it did not go on."""
     best = scripted(OVER)
@@ -68,6 +69,7 @@ def test_the_evidence_has_every_setting(scripted: Any) -> None:
     assert never[["measured_2", "measured_8"]].isna().all().all()
 
 
+@pytest.mark.slow
 def test_predictions_follow_what_was_run(scripted: Any) -> None:
     """The model is fitted to the runs, so that predictions and measurements come to the same here."""
     best = scripted(OVER)
@@ -78,6 +80,7 @@ def test_predictions_follow_what_was_run(scripted: Any) -> None:
     assert (run["predicted_last"] / run["measured_8"]).between(0.97, 1.03).all()
 
 
+@pytest.mark.slow
 def test_a_stated_latency_saves_the_pilots(scripted: Any) -> None:
     """The worst setting, which is an end of the grid, is not run then."""
     best = scripted(OVER, latency=LatencyModel(base_s=1.0, output_tokens=10))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,30 @@ from toolkit.providers.registry import get_provider
 from toolkit.records import Episode, EpisodeRecord
 from toolkit.testing import ApiServer
 from toolkit.workflow import run
+
+IMPORTING = """
+import builtins, importlib._bootstrap, sys, threading, time
+from toolkit.backends import find_backend
+from toolkit.config import Config
+
+def watched(name, globals=None, *more):
+    if (globals or {}).get("__name__", "").startswith("joblib"):
+        if threading.current_thread() is asker:
+            half.append(name)
+        elif asker.ident is None:
+            asker.start()
+            while asker.is_alive() and not half and asker.ident not in importlib._bootstrap._blocking_on:
+                time.sleep(0)
+    return imported(name, globals, *more)
+
+half, found = [], []
+asker = threading.Thread(target=lambda: found.append(find_backend(Config())))
+imported, builtins.__import__ = builtins.__import__, watched
+import joblib
+asker.join(60)
+print(half, found)
+"""
+"""Asks for the backend in a second thread while the first is in the middle of importing joblib."""
 
 # What of a frame depends on when and where it was made.
 TIMES = ["run_id", "call_id", "started_at", "worker"]
@@ -318,3 +344,9 @@ def test_stop_that_does_not_wait_ends_the_processes(hosted: dict[str, Any]) -> N
         assert made is not None
         assert len(made.workers) == 2
         soon(lambda: not any(psutil.pid_exists(pid) for pid in made.workers["pid"]), "end of the processes")
+
+
+def test_joblib_is_waited_for_while_another_thread_imports_it() -> None:
+    """A run may be started while another's workers are at it: none sees the half of it."""
+    told = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, timeout=120)
+    assert told.stdout == "[] [None]\n", told.stderr
