@@ -40,7 +40,7 @@ def work(number):
         began = limiter.now()
         time.sleep(0.4)  # a call, in real time
         # In one piece: six threads write.
-        sys.stdout.write(json.dumps([lease.admitted_at, began, limiter.now()]) + "\n")
+        sys.stdout.write(json.dumps([lease.admitted_at, began, limiter.now()]) + "\\n")
         sys.stdout.flush()
         limiter.settle(lease, Usage(60, 20))
 print("ready", flush=True)
