@@ -24,8 +24,16 @@ from toolkit.testing import ApiServer
 from toolkit.workflow import run
 
 distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+dask = pytest.importorskip("dask", reason="the extra 'cluster' is not installed")
 # Dask leaves sockets and loops to the garbage collector when workers are killed.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> Iterator[None]:
+    """Where a killed worker is not back within 15 s a ``LocalCluster`` gives it up for good."""
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "300s"}):
+        yield
 
 
 @pytest.fixture(scope="module")

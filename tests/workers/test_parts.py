@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -27,7 +28,7 @@ from toolkit.store.roster import Roster
 from toolkit.work import cancelled, record_of
 from toolkit.workers.driving import DistributedWork
 from toolkit.workers.travel import Report, RunSpec
-from toolkit.workers.watching import LOST_S, SignsOfLife
+from toolkit.workers.watching import LOST_S, SignsOfLife, Watch
 from toolkit.workers.worker import _check_limits_are_shared
 
 WORKER = WorkerRecord("far:1", "far", 1, 2, 8000.0, "1/2/boot/far", 10.0, 11.0)
@@ -57,6 +58,39 @@ def test_driver_without_signs_of_life() -> None:
     assert not life.have_ended(7.0, 100.0 + LOST_S)
     assert life.have_ended(7.0, 100.1 + LOST_S)
     assert not life.have_ended(3.0, 101.0 + LOST_S)
+
+
+def test_no_worker_is_left(tmp_path: Path) -> None:
+    """After a while without a sign of life from any the progress says so, until one comes."""
+    store = store_at(read_address(f"sqlite:///{tmp_path}/runs.db"))
+    clock, lost = ManualClock(), list[str]()
+    watch = Watch(store, "r1", threading.Event(), clock, lost.append)
+    roster = Roster(store, "r1")
+
+    def look(seen_at: float, after: float) -> str:
+        clock.advance(after)
+        roster.look(replace(WORKER, seen_at=seen_at))
+        watch.look()
+        return str(getattr(watch.standing(), "trouble", ""))
+
+    assert look(11.0, 40.0) == ""
+    assert look(12.0, 40.0) == ""
+    assert look(12.0, LOST_S) == ""
+    assert look(12.0, 1.0) == "no worker has given a sign of life for over 60 s: are there workers left?"
+    assert lost == [WORKER.holder]
+    assert look(13.0, 1.0) == ""
+
+
+def test_no_worker_has_come(tmp_path: Path) -> None:
+    """It is said of a cluster too that has none from the beginning."""
+    store = store_at(read_address(f"sqlite:///{tmp_path}/runs.db"))
+    clock = ManualClock()
+    watch = Watch(store, "r1", threading.Event(), clock, on_lost=lambda holder: None)
+    clock.advance(LOST_S)
+    watch.look()
+    assert watch.standing() is None
+    clock.advance(1.0)
+    assert "no worker has given a sign of life" in str(watch.standing())
 
 
 def events_of_a_limiter(*, behind: float) -> list[LimitEvent]:

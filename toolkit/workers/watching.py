@@ -29,18 +29,25 @@ class SignsOfLife:
     ----------
     now : float
         Seconds, by this process's clock.
+
+    Attributes
+    ----------
+    changed : float
+        When the last one was seen, by this process's clock.
+    is_missed : bool
+        Whether somebody was told that they have ended.
     """
 
     def __init__(self, now: float) -> None:
         self._seen_at: float | None = None
-        self._changed = now
+        self.changed = now
         self.is_missed = False
 
     def have_ended(self, seen_at: float | None, now: float) -> bool:
         """Whether there has been none for `LOST_S`; ``seen_at`` is the last, by that process's clock."""
         if seen_at != self._seen_at:
-            self._seen_at, self._changed = seen_at, now
-        return now - self._changed > LOST_S
+            self._seen_at, self.changed = seen_at, now
+        return now - self.changed > LOST_S
 
 
 class Watch:
@@ -73,7 +80,9 @@ class Watch:
         self._signed: list[Signed] = []
         self._on_lost = on_lost
         self._lives: dict[str, SignsOfLife] = {}
+        self._heard = clock.now()
         self._orders: dict[str, Any] = {}
+        self._told: Mapping[str, Any] = {}
         self._changed = threading.Event()
         if isinstance(stop, StopEvent):
             stop.subscribe(self._changed.set)
@@ -97,9 +106,12 @@ class Watch:
         self._changed.set()
 
     def standing(self) -> Standing | None:
-        """Return what those wait for who wait on any worker; None if nobody does."""
+        """Return what those wait for who wait on any worker, or that there is none; None if nobody waits."""
         if (trouble := self._store.trouble) is not None:
             return Standing(Cause.REQUESTS, math.inf, 0, f"nothing is sent: {trouble}")
+        if self._clock.now() - self._heard > LOST_S:
+            silence = f"no worker has given a sign of life for over {LOST_S:.0f} s: are there workers left?"
+            return Standing(Cause.SLOTS, math.inf, 0, silence)
         found = [_read(signed.standing) for signed in self._signed if signed.standing]
         if not found:
             return None
@@ -125,20 +137,23 @@ class Watch:
         self._looker.join(2 * LOOK_S)  # A store that is lost would hold it longer.
         return self._roster.close(newer)
 
+    def look(self) -> None:
+        """Tell what is new, give a sign of life, and see those of the workers."""
+        try:
+            if self._stop.is_set():
+                self._orders = self._orders | {"stop": True}
+            orders = self._orders
+            if self._told != orders:
+                self._roster.tell(**orders)
+                self._told = orders
+            self._look()
+            self._miss_the_lost()
+        except StoreError:  # It is said by `standing`, and the next look may go well.
+            self._lives.clear()
+
     def _look_now_and_then(self) -> None:
-        told: Mapping[str, Any] = {}
         while not self._ended.is_set():
-            try:
-                if self._stop.is_set():
-                    self._orders = self._orders | {"stop": True}
-                orders = self._orders
-                if told != orders:
-                    self._roster.tell(**orders)
-                    told = orders
-                self._look()
-                self._miss_the_lost()
-            except StoreError:  # It is said by `standing`, and the next look may go well.
-                self._lives.clear()
+            self.look()
             self._changed.wait(LOOK_S)
             self._changed.clear()
 
@@ -149,6 +164,7 @@ class Watch:
             if life.have_ended(worker.seen_at, now) and not life.is_missed:
                 life.is_missed = True
                 self._on_lost(worker.holder)
+        self._heard = max([self._heard, *(life.changed for life in self._lives.values())])
 
     def _look(self) -> None:
         self._signed = self._roster.look(this_worker(DRIVER, self._began_at, self._clock.epoch()))
