@@ -244,14 +244,17 @@ def sides_of(told: dict[str, dict[str, Any]]) -> Iterator[dict[str, Side]]:
 
 
 def take_turns(sides: dict[str, Side], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Let each side work once unmeasured, but the plain loops, and then all in turn."""
+    """Let each side work once unmeasured, but the plain loops, and then all in turn.
+
+    Every second round goes backwards, so that a drift does not always hit the same side.
+    """
     for name, side in sides.items():
         if "loop" not in name:
             side.work("first")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for turn in range(rounds):
-        for name, side in sides.items():
-            found[name].append(side.work(str(turn)))
+        for name in list(sides)[:: -1 if turn % 2 else 1]:
+            found[name].append(sides[name].work(str(turn)))
     return found
 
 

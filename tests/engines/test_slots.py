@@ -52,7 +52,7 @@ def test_slots_keep_to_their_bound_and_their_contents(kind: str, turns: list[tup
         held = held[ends:]
         if sum(slot.pool.length for slot, _ in held) + length_of(tokens) > bound:
             continue
-        (slot,) = slots.take([tokens])
+        slot = slots.take(tokens)
         assert slot.pool.length >= tokens
         for tensor in (*slot.pool.keys, *slot.pool.values):
             tensor[slot.row] = number
@@ -64,35 +64,35 @@ def test_slots_keep_to_their_bound_and_their_contents(kind: str, turns: list[tup
 def test_the_first_idle_slot_is_taken(make: MakeRoom) -> None:
     """Attention goes over all rows up to the last that is busy."""
     slots = Slots(8192, make)
-    first, second, third = slots.take([100, 100, 100])
+    first, second, third = (slots.take(100) for _ in range(3))
     assert [slot.row for slot in (first, second, third)] == [0, 1, 2]
     slots.give_back(second)
     slots.give_back(first)
-    assert slots.take([100]) == [first]
-    assert slots.take([100]) == [second]
+    assert slots.take(100) == first
+    assert slots.take(100) == second
 
 
 def test_idle_slots_hold_what_they_held(make: MakeRoom) -> None:
     """Another prompt that begins alike copies it, until the room is wanted for others."""
     slots = Slots(1024, make)
-    (slot,) = slots.take([100])
+    slot = slots.take(100)
     slot.ids[:] = [1, 2, 3]
     slots.give_back(slot)
-    slots.take([300])
+    slots.take(300)
     assert [held.ids for held in slots.holding()] == [[1, 2, 3], []]
-    slots.take([300])
+    slots.take(300)
     assert [held.ids for held in slots.holding()] == [[], []]
 
 
 def test_what_is_not_written_is_finite(make: MakeRoom) -> None:
     """Attention weighs it by 0."""
-    (slot,) = Slots(1024, make).take([1000])
+    slot = Slots(1024, make).take(1000)
     assert all(bool(torch.isfinite(tensor[: slot.row + 1]).all()) for tensor in slot.pool.keys)
 
 
 def test_a_single_sequence_may_be_longer_than_the_bound(make: MakeRoom) -> None:
     """It works by itself."""
-    (slot,) = Slots(64, make).take([5000])
+    slot = Slots(64, make).take(5000)
     assert slot.pool.length >= 5000
     slot.pool.keys[1][slot.row] = 1.0
 
@@ -124,13 +124,13 @@ def test_what_is_given_up_is_free_at_once(how: str, make: MakeRoom) -> None:
     gc.disable()
     try:
         slots = Slots(1024, make)
-        (slot,) = slots.take([100])
+        slot = slots.take(100)
         held = weakref.ref(slot.pool.keys[0])
         slots.give_back(slot)
         if how == "all":
             slots.clear()
         else:
-            slots.take([1000])
+            slots.take(1000)
         assert held() is None
     finally:
         gc.enable()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from direct_engine import DirectEngine
+from hypothesis import given
+from hypothesis import strategies as st
 
 from toolkit.config import Config
 from toolkit.engines import loaded
@@ -23,6 +25,8 @@ from toolkit.engines.memory import MemoryPlan, plan_memory
 from toolkit.engines.torch import attention
 from toolkit.engines.torch.linears import pack_linears
 from toolkit.engines.torch.model import TOKENIZER_COPIES, choose_device, choose_dtype
+from toolkit.engines.torch.packed import PackedBatches
+from toolkit.engines.torch.padded import groups_of_like_length
 from toolkit.engines.torch.writing import Writing
 from toolkit.engines.unloaded import ModelSize, read_size
 from toolkit.engines.weights import find_weights
@@ -346,6 +350,49 @@ def test_led_attends_globally_to_its_first_token(engine_of: EngineOf, model_fold
     ours = engine.run([job])[0].text
     assert ours == text(first)
     assert ours != text(torch.zeros_like(first))
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart", "pegasus", "led"])
+def test_an_encoder_reads_prompts_of_like_lengths_together(
+    kind: str, engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replies are those of prompts read alone, and no prompt is padded to the longest of the batch."""
+    engine = engine_of(kind)
+    jobs = [make_job(engine, text, cap) for text, cap in zip(TEXTS, CAPS, strict=True)]
+    alone = [engine.run([job])[0] for job in jobs]
+    read: list[tuple[int, ...]] = []
+    encoder = engine.model.network.get_encoder()
+    forward = encoder.forward
+
+    def listen(*, input_ids: torch.Tensor, **others: object) -> object:
+        read.append(tuple(input_ids.shape))
+        return forward(input_ids=input_ids, **others)
+
+    monkeypatch.setattr(encoder, "forward", listen)
+    monkeypatch.setattr(engine.backend, "_step_tokens", 32)
+    assert engine.run(jobs) == alone
+    assert sum(rows for rows, _ in read) == len(jobs)
+    window = 8 if kind == "led" else 1  # LED reads whole windows.
+    assert len(read) > 1
+    for rows, width in read:
+        assert rows == 1 or rows * (width - window + 1) <= 32
+    padding = sum(rows * width for rows, width in read) - sum(len(job.input_ids) for job in jobs)
+    assert padding <= len(jobs) * (32 // 16 + window - 1)
+
+
+@given(st.lists(st.integers(1, 300), max_size=40), st.integers(1, 600))
+def test_groups_of_like_length(lengths: list[int], step_tokens: int) -> None:
+    """Each job is in one group; none is too large unless it is a single job, nor padded much."""
+    jobs = [Job([0] * length, 1) for length in sorted(lengths, reverse=True)]
+    groups = list(groups_of_like_length(jobs, step_tokens))
+    assert [job for group in groups for job in group] == jobs
+    for group in groups:
+        sizes = [len(job.input_ids) for job in group]
+        assert len(group) == 1 or len(group) * max(sizes) <= step_tokens
+        assert max(sizes) - min(sizes) <= step_tokens // 16
+    for group, following in itertools.pairwise(groups):
+        longest, next_one = len(group[0].input_ids), len(following[0].input_ids)
+        assert (len(group) + 1) * longest > step_tokens or longest - next_one > step_tokens // 16
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
@@ -810,6 +857,35 @@ def test_a_long_prompt_is_read_piece_by_piece(engine_of: EngineOf, bare_llama: t
         assert tokens_of(engine, jobs, monkey) == [plain_greedy(bare_llama, job) for job in jobs]
     finally:
         monkey.undo()
+
+
+def test_a_job_takes_memory_when_it_is_read(engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many that are taken up at once the last use the slots that the first are done with."""
+    backend = engine_of("llama").backend
+    assert isinstance(backend, PackedBatches)
+    backend.reset()
+    jobs = [Job([number + 5] * 20, 1) for number in range(12)]
+    monkeypatch.setattr(backend, "_step_tokens", 40)
+    backend.admit(jobs)
+    assert list(backend._slots.holding()) == []
+    jobs[-1].cancelled.set()
+    ended = list(backend.step().ended)
+    assert [job for job, _ in ended] == [*jobs[:2], jobs[-1]]
+    assert [generated.tokens for _, generated in ended] == [1, 1, 0]
+    while len(ended) < len(jobs):
+        ended += backend.step().ended
+    assert len(list(backend._slots.holding())) == 2
+
+
+def test_what_waits_to_be_read_counts_as_taken_up(engine_of: EngineOf) -> None:
+    """Its slot is promised: more are not taken up than there is room for."""
+    backend = engine_of("llama").backend
+    backend.reset()
+    jobs = [make_job(engine_of("llama"), TEXTS[0], 200) for _ in range(100)]  # Slots of 256 tokens.
+    backend.admit(backend.choose(jobs)[:60])
+    assert len(backend.choose(jobs[60:])) == 4
+    backend.reset()
+    assert len(backend.choose(jobs)) == 64
 
 
 def test_attention_that_is_more_than_plain_falls_back(model_folder: ModelFolder) -> None:

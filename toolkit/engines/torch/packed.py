@@ -87,6 +87,8 @@ class PackedBatches:
         self._batch_tokens = batch_tokens
         self._step_tokens = step_tokens
         self._deterministic = deterministic
+        self._unread: dict[Job, None] = {}
+        """Jobs whose turn to be read has not come; they take no memory yet."""
         self._rows: dict[Job, _Row] = {}
         shape, dtype, device = _shape(model.network.config), model.network.dtype, model.device
         self._slots = Slots(batch_tokens, lambda length, most: make_room(shape, length, most, dtype, device))
@@ -96,18 +98,16 @@ class PackedBatches:
 
     def choose(self, waiting: Sequence[Job]) -> list[Job]:
         """Choose the jobs that join now."""
-        held = sum(row.slot.pool.length for row in self._rows.values())
-        return choose_joining(waiting, held, self._batch_tokens, room=lambda job: length_of(job.most_tokens))
+        held = sum(_room(job) for jobs in (self._unread, self._rows) for job in jobs)
+        return choose_joining(waiting, held, self._batch_tokens, room=_room)
 
     def admit(self, jobs: Sequence[Job]) -> None:
         """Take up jobs."""
-        lengths = [job.most_tokens for job in jobs]
-        slots = watching_memory(lambda: self._slots.take(lengths))
-        for job, slot in zip(jobs, slots, strict=True):
-            self._rows[job] = _Row(job, slot, self._model.end_ids)
+        self._unread.update(dict.fromkeys(jobs))
 
     def reset(self) -> None:
         """Forget all jobs, and give up the room for them."""
+        self._unread.clear()
         self._rows.clear()
         self._slots.clear()
 
@@ -125,6 +125,7 @@ class PackedBatches:
                 return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
             first = []
+            self._begin_rows()
             for rows in self._turns():
                 for row, token in self._advance(rows):
                     if not row.begun:
@@ -134,7 +135,24 @@ class PackedBatches:
             for row in ended:
                 del self._rows[row.job]
                 self._slots.give_back(row.slot)
-            return Step(first, [(row.job, row.writing.generated(decode)) for row in ended])
+            done = [(row.job, row.writing) for row in ended]
+            for job in [job for job in self._unread if job.cancelled.is_set()]:
+                del self._unread[job]
+                done.append((job, Writing(job, self._model.end_ids)))
+            return Step(first, [(job, writing.generated(decode)) for job, writing in done])
+
+    def _begin_rows(self) -> None:
+        """Give slots to as many jobs as this step can read.
+
+        Not before: while the last of many are read the first are done, and their slots are taken again.
+        """
+        left = sum(len(row.prompt) - row.read for row in self._rows.values() if not row.begun)
+        while self._unread and left < self._step_tokens:
+            job = next(iter(self._unread))
+            row = self._rows[job] = _Row(job, self._slots.take(job.most_tokens), self._model.end_ids)
+            del self._unread[job]
+            self._share_prefix(row)
+            left += len(row.prompt) - row.read
 
     # One pass through the model
 
@@ -158,8 +176,6 @@ class PackedBatches:
         for row in rows:
             if row.begun or not room:
                 continue
-            if not row.read:
-                self._share_prefix(row)
             count = min(len(row.prompt) - row.read, room)
             packing.segments.append(Segment(row.slot, len(ids), count, row.read))
             ids += row.prompt[row.read : row.read + count]
@@ -218,6 +234,11 @@ class PackedBatches:
                 ):
                     mine[layer][row.slot.row, :, :shared] = other[layer][best.row, :, :shared]
         row.slot.ids[:] = row.prompt[:shared]
+
+
+def _room(job: Job) -> int:
+    """Return what is kept for a job, in tokens."""
+    return length_of(job.most_tokens)
 
 
 def _same_start(held: Sequence[int], prompt: Sequence[int], most: int) -> int:

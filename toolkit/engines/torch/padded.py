@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toolkit.engines.admission import choose_batch
@@ -26,15 +26,20 @@ class PaddedBatches:
     model : TorchModel
     batch_tokens : int
         Bound on a padded batch, in tokens; a single job may be larger.
+    step_tokens : int
+        Tokens of prompts that an encoder reads at a time; a single prompt may be longer.
     deterministic : bool
         Work on one job at a time, so that none is padded to another's length.
     """
 
     name = "padded"
 
-    def __init__(self, model: TorchModel, *, batch_tokens: int, deterministic: bool = False) -> None:
+    def __init__(
+        self, model: TorchModel, *, batch_tokens: int, step_tokens: int, deterministic: bool = False
+    ) -> None:
         self._model = model
         self._batch_tokens = batch_tokens
+        self._step_tokens = step_tokens
         self._deterministic = deterministic
         self._jobs: list[Job] = []
         model.network.generation_config = self._plain_greedy()
@@ -63,7 +68,54 @@ class PaddedBatches:
         return Step([], ended)
 
     def _answer(self, jobs: Sequence[Job], tokenizer: PreTrainedTokenizerBase) -> list[Generated]:
-        """Answer jobs together, padded on the left to the longest prompt (an encoder's on the right)."""
+        """Answer jobs together."""
+        import torch
+
+        def decode(written: Sequence[int]) -> str:
+            return str(tokenizer.decode(list(written), skip_special_tokens=True))
+
+        rows = _Rows([Writing(job, self._model.end_ids) for job in jobs], decode)
+        generate: Any = self._model.network.generate
+
+        def run() -> None:
+            with torch.inference_mode():
+                read = self._encoded(jobs) if self._model.encoder_decoder else self._padded(jobs)
+                generate(
+                    **read,
+                    max_new_tokens=max(job.max_new_tokens for job in jobs),
+                    logits_processor=[rows.choose],
+                    stopping_criteria=[rows.ended],
+                )
+
+        watching_memory(run)
+        return [writing.generated(decode) for writing in rows.writings]
+
+    def _encoded(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """Let the encoder read the prompts, those of like lengths together, and pad what comes of them.
+
+        The encoder is most of the work, and padding all prompts to the longest would be more of it: 22 % with
+        twelve of 435 to 677 tokens.
+        """
+        import torch
+        from transformers.modeling_outputs import BaseModelOutput
+
+        encoder: Any = self._model.network.get_encoder()
+        states, masks = [], []
+        for group in groups_of_like_length(jobs, self._step_tokens):
+            padded = self._padded(group)
+            states.append(encoder(**padded, return_dict=True).last_hidden_state)
+            masks.append(padded["attention_mask"])
+        longest = max(mask.shape[1] for mask in masks)
+        pad = torch.nn.functional.pad
+        states = [pad(state, (0, 0, 0, longest - state.shape[1])) for state in states]
+        masks = [pad(mask, (0, longest - mask.shape[1])) for mask in masks]
+        return {
+            "encoder_outputs": BaseModelOutput(last_hidden_state=torch.cat(states)),
+            "attention_mask": torch.cat(masks),
+        }
+
+    def _padded(self, jobs: Sequence[Job]) -> dict[str, torch.Tensor]:
+        """Return prompts padded on the left to the longest, an encoder's on the right."""
         import torch
 
         model = self._model
@@ -81,32 +133,12 @@ class PaddedBatches:
             place = slice(0, count) if model.encoder_decoder else slice(longest - count, longest)
             ids[row, place] = torch.tensor(job.input_ids, dtype=torch.long)
             mask[row, place] = 1
-        extra: dict[str, Any] = {}
+        padded = {"input_ids": ids, "attention_mask": mask}
         if model.model_type == "led":
             # LED's first token attends to all others; without it the decoder sees windows only.
-            extra["global_attention_mask"] = torch.zeros(shape, dtype=torch.long)
-            extra["global_attention_mask"][:, 0] = 1
-            extra["global_attention_mask"] = extra["global_attention_mask"].to(model.device)
-
-        def decode(written: Sequence[int]) -> str:
-            return str(tokenizer.decode(list(written), skip_special_tokens=True))
-
-        rows = _Rows([Writing(job, model.end_ids) for job in jobs], decode)
-        generate: Any = model.network.generate
-
-        def run() -> None:
-            with torch.inference_mode():
-                generate(
-                    input_ids=ids.to(model.device),
-                    attention_mask=mask.to(model.device),
-                    max_new_tokens=max(job.max_new_tokens for job in jobs),
-                    logits_processor=[rows.choose],
-                    stopping_criteria=[rows.ended],
-                    **extra,
-                )
-
-        watching_memory(run)
-        return [writing.generated(decode) for writing in rows.writings]
+            padded["global_attention_mask"] = torch.zeros_like(mask)
+            padded["global_attention_mask"][:, 0] = 1
+        return {name: tensor.to(model.device) for name, tensor in padded.items()}
 
     def _plain_greedy(self) -> Any:
         """Return greedy search with the model's own first tokens and nothing else of its settings.
@@ -129,6 +161,30 @@ class PaddedBatches:
             decoder_start_token_id=own.decoder_start_token_id,
             forced_bos_token_id=own.forced_bos_token_id,
         )
+
+
+def groups_of_like_length(jobs: Sequence[Job], step_tokens: int) -> Iterator[list[Job]]:
+    """Yield jobs that an encoder reads together: short ones, as long ones keep it busy by themselves.
+
+    A group has ``step_tokens`` at most, padding included, or a single job; each prompt in it is padded by a
+    sixteenth of that at most. For so few tokens more a model takes no longer than for its weights once more.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        The longest prompt first.
+    step_tokens : int
+    """
+    group: list[Job] = []
+    for job in jobs:
+        longest = len(group[0].input_ids) if group else 0
+        full = (len(group) + 1) * longest > step_tokens
+        if group and (full or longest - len(job.input_ids) > step_tokens // 16):
+            yield group
+            group = []
+        group.append(job)
+    if group:
+        yield group
 
 
 class _Rows:

@@ -88,7 +88,9 @@ def load(
     else:
         why = "encoder-decoder models run in padded batches"
     memory = plan(None)
-    padded = PaddedBatches(model, batch_tokens=memory.batch_tokens, deterministic=deterministic)
+    padded = PaddedBatches(
+        model, batch_tokens=memory.batch_tokens, step_tokens=step_tokens, deterministic=deterministic
+    )
     return Loaded(model, padded, memory, why)
 
 

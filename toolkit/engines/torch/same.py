@@ -53,7 +53,7 @@ def _packed_scores(network: Any, slots: Slots, texts: Sequence[Sequence[int]]) -
     """Read the first text in two pieces and then token by token, while the second is read in two pieces."""
     import torch
 
-    one, other = slots.take([len(ids) for ids in texts])
+    one, other = (slots.take(len(ids)) for ids in texts)
     cut = len(texts[0]) - 2
     found: list[list[torch.Tensor]] = [[], []]
     for begin, end in ((0, 9), (9, cut)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -107,14 +107,12 @@ class Slots:
         """How many tokens there is room for, in use or not."""
         return sum(length * len(pool.slots) for length, pool in self._pools.items())
 
-    def take(self, lengths: Iterable[int]) -> list[Slot]:
-        """Return a slot for each of some sequences, given the most tokens that each may come to.
+    def take(self, tokens: int) -> Slot:
+        """Return a slot for a sequence, given the most tokens that it may come to.
 
         Memory that nobody uses is given up for it where all would come to more than the bound.
         """
-        return [self._take(length_of(tokens)) for tokens in lengths]
-
-    def _take(self, length: int) -> Slot:
+        length = length_of(tokens)
         pool = self._pools.get(length)
         if pool is None:
             # Two, because that many are compared when a model is loaded.
