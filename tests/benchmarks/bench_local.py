@@ -10,8 +10,9 @@ Five parts, all on the embedded model but the fourth:
 4. ``encoder``: an encoder-decoder of distilbart-cnn's shape with random weights, against the plain loop.
 5. ``first``: the time of ``toolkit run`` on one short episode, imports included, and where it goes.
 
-Each side is a process of its own that loads its model and then waits for its turn; sides take turns, so that
-a machine whose speed drifts is the same for all. Prints tables and, last, one JSON line.
+Each side is a process of its own that loads its model and then waits for its turn; sides take turns, in
+another order each round, so that a machine whose speed drifts is the same for all. Prints tables
+and, last, one JSON line.
 """
 
 from __future__ import annotations
@@ -324,8 +325,11 @@ def grid(rounds: int, brief: bool, engine: str) -> dict[str, Any]:
     with sides_of({"grid": {"side": "grid", "engine": engine}}) as sides:
         sides["grid"].work("all first")
         for turn in range(rounds):
-            for name, values in seconds.items():
-                values.append(sides["grid"].work(f"{name} {turn}.{name}")["seconds"])
+            # Each round begins elsewhere: settings that are compared would else always run at the same time.
+            names = list(seconds)
+            first = turn * len(names) // rounds
+            for name in names[first:] + names[:first]:
+                seconds[name].append(sides["grid"].work(f"{name} {turn}.{name}")["seconds"])
     chunks = GRID_EPISODES * len(GRID_WORDS)
     rates = {name: chunks / statistics.median(values) for name, values in seconds.items()}
     falls = [
