@@ -332,22 +332,30 @@ def grid(rounds: int, brief: bool, engine: str) -> dict[str, Any]:
                 seconds[name].append(sides["grid"].work(f"{name} {turn}.{name}")["seconds"])
     chunks = GRID_EPISODES * len(GRID_WORDS)
     rates = {name: chunks / statistics.median(values) for name, values in seconds.items()}
-    falls = [
-        1 - rates[f"{wider[0]}x{wider[1]}"] / rates[f"{wide}x{deep}"]
+    falls = {
+        f"{wide}x{deep} to {wider}x{deeper}": 1 - rates[f"{wider}x{deeper}"] / rates[f"{wide}x{deep}"]
         for wide in widths
         for deep in widths
-        for wider in ((2 * wide, deep), (wide, 2 * deep))
-        if f"{wider[0]}x{wider[1]}" in rates
-    ]
+        for wider, deeper in ((2 * wide, deep), (wide, 2 * deep))
+        if f"{wider}x{deeper}" in rates
+    }
+    deepest = max(falls, key=falls.__getitem__, default=None)
+    # What the same setting differs by from round to round: falls of less are nobody's doing.
+    spreads = [(max(values) - min(values)) / statistics.median(values) for values in seconds.values()]
     best = max(settings, key=rates.__getitem__)
     print(f"\n{engine}: {GRID_EPISODES} episodes x {len(GRID_WORDS)} chunks, chunks/s, medians of {rounds}")
     print(f"{'episodes at a time':20}" + "".join(f"{deep:>8} deep" for deep in widths))
     for wide in widths:
         print(f"{wide:<20}" + "".join(f"{rates[f'{wide}x{deep}']:13.3f}" for deep in widths))
     print(f"all 48 at once: {rates['all']:.3f}; fastest setting: {best}")
+    if deepest is not None:
+        print(f"largest fall: {falls[deepest]:.1%}, {deepest}")
+    print(f"one setting from round to round: {statistics.median(spreads):.1%}, at most {max(spreads):.1%}")
     return {
         "chunks_per_s": {name: round(rate, 4) for name, rate in rates.items()},
-        "largest_fall": round(max(falls), 4) if falls else None,
+        "largest_fall": None if deepest is None else round(falls[deepest], 4),
+        "spread": round(statistics.median(spreads), 4),
+        "largest_spread": round(max(spreads), 4),
         "fastest": best,
         "fastest_vs_all": round(rates[best] / rates["all"], 4),
     }

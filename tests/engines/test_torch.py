@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -433,6 +434,30 @@ def test_devices_and_formats_that_are_here() -> None:
     assert choose_dtype("auto", "cpu") in {"bfloat16", "float32"}
     assert choose_dtype("float32", "cpu") == "float32"
     assert choose_dtype("bfloat16", "cpu") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("machine", "avx512", "amx", "onednn", "format_"),
+    [
+        ("x86_64", True, False, True, "bfloat16"),
+        ("AMD64", False, True, True, "bfloat16"),
+        # AVX-512 without instructions for it: oneDNN would emulate them, at a third of float32's speed.
+        ("x86_64", False, False, True, "float32"),
+        ("aarch64", False, False, True, "bfloat16"),
+        ("arm64", False, False, False, "float32"),
+    ],
+)
+def test_bfloat16_is_taken_where_the_processor_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, machine: str, avx512: bool, amx: bool, onednn: bool, format_: str
+) -> None:
+    """What oneDNN merely emulates is not what ``auto`` stands for."""
+    import torch
+
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    assert choose_dtype("auto", "cpu") == format_
 
 
 def test_bfloat16_models_answer(model_folder: ModelFolder) -> None:

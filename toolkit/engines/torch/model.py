@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -38,19 +39,27 @@ def choose_device(name: str) -> str:
 
 
 def choose_dtype(name: str, device: str) -> str:
-    """Return the number format that ``auto`` stands for: bfloat16 where the processor computes in it.
-
-    On a CPU without such instructions bfloat16 is emulated and slower than float32.
-    """
+    """Return the number format that ``auto`` stands for: bfloat16 where the processor computes in it."""
     import torch
 
     if name != "auto":
         return name
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "bfloat16"
-    return "float32"
+    return "bfloat16" if device == "cpu" and computes_in_bfloat16() else "float32"
+
+
+def computes_in_bfloat16() -> bool:
+    """Say whether this processor has instructions for bfloat16.
+
+    oneDNN calls it supported wherever there is AVX-512, and emulates the instructions where they are missing:
+    12 prompts took SmolLM2-135M 43 s on such a processor, and 18 s in float32.
+    """
+    import torch
+
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class TorchModel:
